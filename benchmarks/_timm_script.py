@@ -4,6 +4,9 @@ It is told to do what the plain loop does: network, pictures, batch, AdamW, cosi
 no label smoothing. The rest is as it comes (its loader normalises a batch at a time). It runs as a process of its own, in which
 timm is the checkout's where that has one. Two runs of equally many epochs are measured, one over a single batch, one over that
 batch and the pictures: their difference is the pictures alone. Start-up, validation (of one picture) and checkpoints are in both.
+
+Today's script asks its loader for persistent workers, also where there is none, and then stops; its loader is told not to. It
+validates after the last epoch alone where it can be told so.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ from pathlib import Path
 from _usual import MEAN, STD, options_of
 
 EPOCHS = 8
-# timm does not import where torchvision's compiled operators do not load, unless models/vision.py has been there first.
-LOADABLE = "from phoropter.models import vision; vision.import_timm(); "
+# timm does not import where torchvision's compiled operators do not load, unless models/timm_compat.py has been there first.
+LOADABLE = "from phoropter.models import timm_compat; timm_compat.import_timm(); "
+LOADABLE += "import timm.data as data; create = data.create_loader; "
+LOADABLE += "data.create_loader = lambda *given, **named: create(*given, **{'persistent_workers': False, **named}); "
 START = f"import runpy, sys; {LOADABLE}sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
 
 
@@ -44,6 +49,7 @@ class Script:
     """timm's train.py on one network: `epoch()` gives processor seconds of an epoch over the pictures of `folder`.
 
     at: a folder for the two sets of pictures, each with one to validate on, and for what the script writes
+    epochs: of each call of the script
     """
 
     file: Path
@@ -53,6 +59,7 @@ class Script:
     classes: int
     folder: Path
     at: Path
+    epochs: int = EPOCHS
 
     def epoch(self) -> float:
         short, long = self.at / "short", self.at / "long"
@@ -62,10 +69,10 @@ class Script:
                 for i, picture in enumerate(shown):
                     _copy(picture, root / "train" / picture.parent.name / f"{i}.jpg")
                 _copy(pictures[0], root / "validation" / pictures[0].parent.name / "0.jpg")
-        return (self._run(long) - self._run(short)) / EPOCHS
+        return (self.spend_on(long) - self.spend_on(short)) / self.epochs
 
-    def _run(self, pictures: Path) -> float:
-        """Processor seconds of the whole script."""
+    def spend_on(self, pictures: Path) -> float:
+        """Processor seconds of the whole script over a folder with the parts `train` and `validation`."""
         command = [sys.executable, "-c", START, str(self.file), *self._options(pictures)]
         path = os.pathsep.join([str(self.file.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
         began = os.times()
@@ -94,7 +101,7 @@ class Script:
             "min-lr": 0,
             "weight-decay": 0.05,
             "sched": "cosine",
-            "epochs": EPOCHS,
+            "epochs": self.epochs,
             "warmup-epochs": 0,
             "scale": (1, 1),
             "ratio": (1, 1),
@@ -111,6 +118,8 @@ class Script:
         options = ["--sched-on-updates"]
         for option, value in given.items():
             options += [f"--{option}", *map(str, value if isinstance(value, tuple) else (value,))]
+        if "--val-interval" in self.file.read_text(encoding="utf-8"):
+            options += ["--val-interval", str(self.epochs)]
         own = [f"{key}={value}" for key, value in options_of(self.name, self.side).items()]
         return [*options, *(["--model-kwargs", *own] if own else [])]
 

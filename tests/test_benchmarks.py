@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -137,3 +138,30 @@ def test_the_bias_of_small_parts_is_measured_and_shown() -> None:
     assert "| macro_f1, rarer class 50% |" in estimand_bias.bias_table([small, large])
     plain, debiased = map(float, estimand_bias.measure_calibration(0.0, 120, 0, 40).partition(" (")[0].split(" / "))
     assert 0.05 < plain < 0.12 and debiased < plain
+
+
+def test_the_exponent_of_growth_is_found_beside_a_fixed_cost() -> None:
+    from growth import LIMIT, fit_growth
+
+    sizes = (100.0, 1_000.0, 10_000.0, 100_000.0)
+    for exponent in (0.5, 1.0, 1.5, 2.0):
+        found = fit_growth(sizes, [2 + 20 * (n / sizes[-1]) ** exponent for n in sizes])
+        assert found.exponent == pytest.approx(exponent, abs=0.02) and found.fixed == pytest.approx(2, rel=0.05)
+    assert fit_growth(sizes, [3.0, 3.1, 2.9, 3.05]).exponent == 0
+    for factor in (1e-6, 1e-5, 1e-3):
+        assert 1.05 < fit_growth(sizes, [1 + factor * n * np.log(n) for n in sizes]).exponent <= LIMIT
+
+
+def test_each_side_is_given_the_same_pictures_to_train_on_and_to_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from _pictures import folder_of
+    from end_to_end import lay_out_parts
+
+    monkeypatch.delenv("PHOROPTER_TEST_DATA", raising=False)
+    lay_out_parts(folder_of("none.tar", 100, (8, 8), tmp_path / "pictures"), tmp_path)
+
+    def names(part: str) -> set[str]:
+        return {f"{file.parent.name}/{file.name}" for file in (tmp_path / part).rglob("*.jpg")}
+
+    assert names("ours/train") == names("theirs/train") and names("ours/test") == names("theirs/validation")
+    assert (len(names("ours/train")), len(names("ours/test"))) == (80, 20)
+    assert len({name.partition("/")[0] for name in names("ours/test")}) == 10

@@ -1,0 +1,102 @@
+"""From the command to the metrics and the page: `phoropter run` against timm's own train.py, both from JPEG files.
+
+    python benchmarks/end_to_end.py --timm PATH [PICTURES, default 2000] [--only NETWORK]
+
+PATH is a checkout of pytorch-image-models. Each side is one command in a process of its own: two epochs over four fifths of the
+pictures (AdamW, cosine rate, resizing and flip, batch 32, random weights), and one fifth is judged. Ours reads the files, decodes
+them once, trains, predicts, and writes run folder, leaderboard, figures and page (`split: predefined`); the script reads them in
+every epoch, validates after the last one and writes a summary and a checkpoint. Processor seconds on one thread, imports and
+all; our cache is empty in every turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _pictures import CLASSES, folder_of
+from _sides import Turns, one_thread, row, write
+from _timm_script import Script, script_in
+
+GOALS = (("mobilenetv3_small_100", 96, 1.4), ("vit_tiny_patch16_224", 96, 1.1), ("resnet18", 64, 1.0))
+BATCH, EPOCHS, TURNS, JUDGED = 32, 2, 3, 5  # every fifth picture is judged
+STUDY = """\
+name: end-to-end
+data: {folder: ours, size: SIDE}
+protocol: {split: predefined, seeds: [0]}
+recipe: {preset: finetune, epochs: EPOCHS, batch_size: BATCH}
+candidates:
+  - {backbone: NETWORK, weights: random, size: SIDE}
+"""
+
+
+def lay_out_parts(pictures: Path, folder: Path) -> None:
+    """The pictures as each side expects them: `ours` with train and test, `theirs` with train and validation."""
+    for number, picture in enumerate(sorted(pictures.rglob("*.jpg"), key=lambda file: int(file.stem))):
+        judged = number // CLASSES % JUDGED == 0
+        for side, part in (("ours", "test" if judged else "train"), ("theirs", "validation" if judged else "train")):
+            place = folder / side / part / picture.parent.name
+            place.mkdir(parents=True, exist_ok=True)
+            os.link(picture, place / picture.name)
+
+
+def spend_on_study(folder: Path, name: str, side: int) -> float:
+    """Processor seconds of `phoropter run` from nothing kept. Raises SystemExit where it fails."""
+    words = {"SIDE": side, "EPOCHS": EPOCHS, "BATCH": BATCH, "NETWORK": name}
+    text = STUDY
+    for word, value in words.items():
+        text = text.replace(word, str(value))
+    (folder / "study.yaml").write_text(text)
+    for kept in ("out", "cache"):
+        shutil.rmtree(folder / kept, ignore_errors=True)
+    command = [sys.executable, "-m", "phoropter", "run", "study.yaml", "-o", "out", "-j", "1"]
+    began = os.times()
+    environment = os.environ | {"PHOROPTER_CACHE": str(folder / "cache")}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    ended = os.times()
+    if done.returncode or not (folder / "out" / "report" / "index.html").is_file():
+        raise SystemExit(f"phoropter run ended with {done.returncode}: {done.stderr[-2000:]}")
+    return ended.children_user + ended.children_system - began.children_user - began.children_system
+
+
+def measured(checkout: Path, count: int, only: str | None) -> Iterator[dict[str, Any]]:
+    file = script_in(checkout)
+    for name, side, goal in GOALS:
+        if only not in (None, name):
+            continue
+        with tempfile.TemporaryDirectory() as at:
+            folder = Path(at)
+            pictures = folder_of("intel.tar", count, (100, 100), folder / "pictures")
+            lay_out_parts(pictures, folder)
+            script = Script(file, name, side, BATCH, CLASSES, pictures, folder / "timm", EPOCHS)
+            seconds = []
+            for turn in range(TURNS):
+                if turn % 2:
+                    theirs = script.spend_on(folder / "theirs")
+                    seconds.append((spend_on_study(folder, name, side), theirs))
+                else:
+                    seconds.append((spend_on_study(folder, name, side), script.spend_on(folder / "theirs")))
+            claim = f"two epochs of {name} at {side} px over {count:,} pictures, from the command to metrics and page"
+            yield row(claim, Turns(tuple(a for a, _ in seconds), tuple(b for _, b in seconds)), goal)
+
+
+def main() -> None:
+    one_thread(__file__)
+    parser = argparse.ArgumentParser(description="From the command to metrics and page, ours and timm's train.py.")
+    parser.add_argument("pictures", nargs="?", type=int, default=2000, help="of both parts (default 2000)")
+    parser.add_argument("--timm", type=Path, metavar="PATH", required=True, help="a checkout of pytorch-image-models")
+    parser.add_argument("--only", metavar="NETWORK", help="one of the networks")
+    asked = parser.parse_args()
+    write("end_to_end", measured(asked.timm, asked.pictures, asked.only))
+
+
+if __name__ == "__main__":
+    main()
