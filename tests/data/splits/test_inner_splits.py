@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -103,3 +105,13 @@ def test_shares_that_change_nothing_or_lose_a_class_are_refused() -> None:
     mixed = make_people(12, 4, of_one_class=False)
     rare = Split(0, 0, 0, 1, "rare", np.flatnonzero((mixed.labels == 1) | (np.arange(48) < 1)), np.array([44]))
     assert len(shrink_training_part(mixed, rare, 0.2, "groups").train)  # the one ill row's person is a stratum of its own
+
+
+def test_inner_folds_go_by_the_ids_in_the_split_and_not_by_its_name_or_the_order_of_its_rows() -> None:
+    dataset = make_people()
+    split = split_people(dataset)[0]
+    other = replace(split, name="as another file calls it", train=split.train[::-1])
+    expected, found = ([(a.tolist(), b.tolist()) for a, b in split_training_rows(dataset, s, 3)] for s in (split, other))
+    assert found == expected
+    moved = replace(split, test=split.test[1:])  # another split, and so another draw
+    assert [(a.tolist(), b.tolist()) for a, b in split_training_rows(dataset, moved, 3)] != expected
