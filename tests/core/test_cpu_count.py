@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from phoropter.core import cpu_count
 from phoropter.core.cpu_count import count_usable_cores
 
 
@@ -28,3 +29,10 @@ def test_without_affinity_all_cores_count(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     assert count_usable_cores(tmp_path / "nothing") == 6
+
+
+def test_threads_are_those_that_the_environment_asks_for_as_far_as_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_count, "count_usable_cores", lambda: 4)
+    for given, expected in (("1", 1), ("3", 3), ("64", 4), ("0", 4), ("many", 4), ("", 4)):
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+        assert cpu_count.count_default_threads() == expected

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from phoropter.cli import main
 from phoropter.core.errors import SpecError, WeightsError
+from phoropter.core.storage.checksums import describe_files
 from phoropter.core.storage.sealed_json import read_sealed_json, write_sealed_json
 from phoropter.deploy import engines
 from phoropter.deploy.engines import open_answering_bundle
@@ -153,14 +154,32 @@ def test_a_file_of_another_classifier_is_refused(bundle: Path) -> None:
     """One with a checksum that fits, whose metadata name other classes."""
     import onnx
 
-    from phoropter.core.storage.checksums import describe_files
-
     proto = onnx.load(bundle / "model.onnx")
     next(p for p in proto.metadata_props if p.key == "classes").value = '["light", "dark"]'
     onnx.save(proto, bundle / "model.onnx")
     content = read_sealed_json(bundle / "bundle.json", WeightsError)
     reseal(bundle, files={**content["files"], "model.onnx": describe_files(bundle)["model.onnx"]})
     with pytest.raises(WeightsError, match="is of another classifier than the bundle"):
+        open_answering_bundle(bundle, device="cpu")
+
+
+def test_a_file_that_names_another_outside_the_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
+    """ONNX may keep weights in a second file, which could be any of the disk's."""
+    import onnx
+
+    (tmp_path / "secret").write_bytes(b"x" * 64)
+    proto = onnx.load(bundle / "model.onnx")
+    outside = onnx.TensorProto(
+        name="outside", data_type=onnx.TensorProto.FLOAT, dims=[16], data_location=onnx.TensorProto.EXTERNAL
+    )
+    for key, value in (("location", "../secret"), ("offset", "0"), ("length", "64")):
+        outside.external_data.add(key=key, value=value)
+    proto.graph.initializer.append(outside)
+    proto.graph.node.append(onnx.helper.make_node("Identity", ["outside"], ["read"]))
+    (bundle / "model.onnx").write_bytes(proto.SerializeToString())
+    content = read_sealed_json(bundle / "bundle.json", WeightsError)
+    reseal(bundle, files={**content["files"], "model.onnx": describe_files(bundle)["model.onnx"]})
+    with pytest.raises(WeightsError, match="cannot be run by ONNX Runtime"):
         open_answering_bundle(bundle, device="cpu")
 
 

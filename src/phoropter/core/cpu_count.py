@@ -24,6 +24,12 @@ def count_usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
         return bound
 
 
+def count_default_threads() -> int:
+    """Threads that torch computes with unless it is told: as many as OMP_NUM_THREADS says, but no more than the usable cores."""
+    given, cores = os.environ.get("OMP_NUM_THREADS", ""), count_usable_cores()
+    return min(cores, int(given)) if given.isdecimal() and int(given) else cores
+
+
 def read_processor_name(info: Path = Path("/proc/cpuinfo")) -> str:
     """The model of the processor, as the system tells it."""
     try:

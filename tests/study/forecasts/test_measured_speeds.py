@@ -51,7 +51,7 @@ def test_corrections_of_one_kind_leave_the_others(tmp_path: Path) -> None:
 
 
 def test_a_share_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("phoropter.study.forecasts.measured_speeds.count_usable_cores", lambda: 8)
+    monkeypatch.setattr("phoropter.core.cpu_count.count_usable_cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert (find_machine_share("cpu", 8), find_machine_share("cpu", 2)) == (1, 4)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")

@@ -8,7 +8,6 @@ A file that merely lies in the folder is never opened. Writing it is export_into
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -16,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.cpu_count import count_usable_cores
+from phoropter.core.cpu_count import count_default_threads
 from phoropter.core.errors import WeightsError
 from phoropter.core.spec import SourceMap, Spec, validate_as
 from phoropter.data.images.pixels import Pixels
@@ -114,7 +113,7 @@ def make_export_predictor(bundle: DescribedBundle, export: BundledExport) -> Squ
 
     Raises WeightsError for a file of other classes or another image size, and what `open_onnx` raises.
     """
-    model = open_onnx(bundle.folder / export.file, threads=_count_threads())
+    model = open_onnx(bundle.folder / export.file, threads=count_default_threads())
     if model.classes != bundle.classes or model.side != bundle.spec.picture:
         raise WeightsError(f"{bundle.folder / export.file} is of another classifier than the bundle: export it anew")
     size = choose_inference_batch(bundle.spec.picture, "cpu")
@@ -125,9 +124,3 @@ def make_export_predictor(bundle: DescribedBundle, export: BundledExport) -> Squ
         return np.concatenate([model(pixels.batch(some)).logits for some in batches])
 
     return predict_squares
-
-
-def _count_threads() -> int:
-    """As many as torch would use, which reads OMP_NUM_THREADS."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdigit() and int(given) else count_usable_cores()

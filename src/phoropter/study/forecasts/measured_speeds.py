@@ -5,7 +5,6 @@ CACHE/speed.json    work per second of each kind of device and of each network o
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from phoropter.core.cpu_count import count_usable_cores, read_processor_name
+from phoropter.core.cpu_count import count_default_threads, count_usable_cores, read_processor_name
 from phoropter.core.storage.sealed_json import CacheShape, read_cache_json, write_cache_json
 from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
@@ -129,9 +128,7 @@ def find_machine_share(device: str, threads: int) -> float:
     """
     if device != "cpu":
         return 1.0
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    cores = count_usable_cores()
-    return max(1.0, (min(cores, int(given)) if given.isdecimal() and int(given) else cores) / threads)
+    return max(1.0, count_default_threads() / threads)
 
 
 def settle_device(device: str) -> str:
