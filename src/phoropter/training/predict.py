@@ -59,7 +59,7 @@ def predict_from_features(
     model: Classifier, stored: tuple[NDArray[np.float32], ...], rows: NDArray[np.int64], device: torch.device
 ) -> tuple[NDArray[np.float32], NDArray[np.float16]]:
     """As `predict_from_pixels` with one view, from each branch's cached (N, D) features, float32 or float16."""
-    model.eval()
+    model.head.eval()  # nothing else is used; a backbone has hundreds of modules to walk through, once for each of many heads
     logits, features = [], []
     for start in range(0, len(rows), HEAD_ROWS):
         some = rows[start : start + HEAD_ROWS]
