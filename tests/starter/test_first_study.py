@@ -231,6 +231,56 @@ def test_guessed_groups_are_shown_and_written(tmp_path: Path) -> None:
     assert look.with_guess().keys == {"columns": {"path": "image", "label": "diagnosis", "group": "PatientID"}}
 
 
+def put_recordings(root: Path, name: str) -> None:
+    """Six recordings of three people, each at rest and at work, called by `name`."""
+    make_edf(root / "made")
+    for n in range(6):
+        file = root / "ward" / name.format(person=f"P{n // 2:02d}", state=("rest", "work")[n % 2])
+        put(file, (root / "made" / f"{n}.edf").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("{person}_{state}.edf", "a word of their names"), ("{state}/{person}.edf", "the folders they lie in")]
+)
+def test_a_folder_of_recordings_gets_a_manifest(name: str, told: str, tmp_path: Path) -> None:
+    put_recordings(tmp_path, name)
+    done = call("init", tmp_path / "ward", "-o", tmp_path / "study.yaml")
+    assert done.exit_code == 0 and f"a manifest of 6 recordings (3 people by their names, labels by {told})" in done.output
+    (study,) = read_study(tmp_path / "study.yaml")
+    dataset = open_dataset(study.data, study.base)
+    assert dataset.classes == ("rest", "work") and set(dataset.groups.tolist()) == {"P00", "P01", "P02"}
+    for row, recording in enumerate(dataset.recordings.tolist()):
+        assert dataset.describe_label(row) in str(recording) and dataset.groups[row] in str(recording)
+    again = call("init", tmp_path / "ward", "-o", tmp_path / "other.yaml")
+    assert again.exit_code == 2 and "ward-recordings.csv is there already" in again.output
+
+
+def test_labels_that_nothing_tells_are_left_to_fill_in(tmp_path: Path) -> None:
+    lines = [f"{n / 4:.2f},{130 + n % 7},{10 + n % 5}" for n in range(4 * 2400)]
+    for birth in range(4):
+        put(tmp_path / "export" / f"{birth + 17}.csv", "\n".join(["time,fhr,uc", *lines]) + "\n")
+    put(tmp_path / "export" / "outcomes.csv", "record,pH\n17,7.1\n")
+    out, manifest = tmp_path / "study.yaml", tmp_path / "export-recordings.csv"
+    done = call("init", tmp_path / "export", "-o", out)
+    assert done.exit_code == 2 and not out.exists()
+    assert (
+        f"fill in the column `label` of {manifest} (docs/recordings.md has others), then phoropter init {manifest} -o {out}"
+        in done.output
+    )
+    header, *rows = manifest.read_text().splitlines()
+    assert header == "path,label,rate_hz" and rows == [f"export/{birth + 17}.csv,,4" for birth in range(4)]
+    manifest.write_text("\n".join([header, *(row.replace(",,", f",{CLASSES[n % 2]},") for n, row in enumerate(rows))]))
+    filled = call("init", manifest, "-o", out)
+    assert filled.exit_code == 0 and "rows of 2 classes" in filled.output, filled.output
+    assert call("plan", out, "-o", tmp_path / "runs").exit_code == 0
+
+
+def test_a_folder_without_recordings_is_refused_as_before(tmp_path: Path) -> None:
+    put(tmp_path / "notes" / "a.csv", "one,two\n1,2\n")
+    assert "no pictures were found" in call("init", tmp_path / "notes", "-o", tmp_path / "study.yaml").output
+    assert list(tmp_path.iterdir()) == [tmp_path / "notes"]
+
+
 @pytest.mark.parametrize("pattern", ["IMG_{:04d}.png", "{}.png", "{:03d}_left.png", "scan-{}.png"])
 def test_numbers_of_pictures_are_no_groups(pattern: str, tmp_path: Path) -> None:
     for row in range(ROWS):

@@ -30,13 +30,12 @@ def init_command(path: Path, out: Path, hours: float, yes: bool) -> None:
     from phoropter.core.errors import SpecError
     from phoropter.core.files import write_text
     from phoropter.starter.choices import FirstStudy, choose_candidates, choose_protocol
-    from phoropter.starter.first_look import look_at_path
     from phoropter.starter.study_text import SCHEMA_FILE, describe_estimate, make_study_name, write_study_text
 
     if out.exists():
         raise SpecError(f"{out} is there already; name another file with -o, or remove it")
     to = make_console()
-    look = _settle_groups(look_at_path(path), to, yes)
+    look = _settle_groups(_look_at_anything(path, out, to), to, yes)
     protocol = choose_protocol(look.dataset)
     candidates = choose_candidates(FirstStudy(make_study_name(look.dataset.name), look.spec, protocol), hours)
     write_text(out, write_study_text(look, protocol, candidates, out, hours))
@@ -53,6 +52,29 @@ def init_command(path: Path, out: Path, hours: float, yes: bool) -> None:
         command = f"phoropter weights get {' '.join(candidates.missing)} --to weights"
         print_line(to, f"not on this machine: {len(candidates.missing)} pretrained networks; {command}")
     print_line(to, f"written: {out}; next: phoropter plan {out}")
+
+
+def _look_at_anything(path: Path, out: Path, to: Console) -> FirstLook:
+    """What lies at a path. Of a folder of recordings without a manifest, one is written beside the study and opened."""
+    from phoropter.core.errors import DataError, SpecError
+    from phoropter.starter.first_look import look_at_path
+    from phoropter.starter.recordings_list import write_recordings_list
+
+    try:
+        return look_at_path(path)
+    except DataError:
+        written = write_recordings_list(path, out) if path.is_dir() else None
+        if written is None:
+            raise
+    told = f"labels by {written.told_by}" if written.told_by else "no labels"
+    people = f"{written.people} people by their names" if written.people else "each of a person of its own"
+    print_line(to, f"written: {written.file}, a manifest of {written.count} recordings ({people}, {told}); correct what is wrong")
+    if written.told_by is None:
+        raise SpecError(
+            f"what the {written.count} recordings show is not told by names: fill in the column `label` of {written.file} "
+            f"(docs/recordings.md has others), then phoropter init {written.file} -o {out}"
+        )
+    return look_at_path(written.file)
 
 
 def _is_terminal() -> bool:

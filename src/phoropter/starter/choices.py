@@ -62,7 +62,8 @@ class ChosenCandidate:
 
     @property
     def title(self) -> str:
-        return str(self.entry.get("name") or self.entry["backbone"])
+        trained = "" if self.entry.get("frozen") or self.entry.get("weights") == "random" else ", fine-tuned"
+        return f"{self.entry.get('name') or self.entry['backbone']}{trained}"
 
 
 @dataclass(frozen=True)

@@ -114,13 +114,18 @@ def _guess_by_column(path: Path, spec: DataSpec, keys: dict[str, Any], dataset: 
 
 def guess_by_names(dataset: Dataset) -> GroupGuess | None:
     """A number in every id, behind a word for people or before a separator, that several ids share."""
-    ids = [str(name) for name in dataset.ids]
+    found = find_shared_numbers([str(name) for name in dataset.ids])
+    return found and _make_guess({"group_from": found[0]}, dataset, found[1], "numbers in the names of files")
+
+
+def find_shared_numbers(names: Sequence[str]) -> tuple[str, list[str]] | None:
+    """The pattern of a number in every name that several share, and the group of each; None where there is none."""
     for pattern in _PATTERNS:
         expression = re.compile(pattern)
-        found = [match.group(1) if (match := expression.search(name)) else None for name in ids]
+        found = [match.group(1) if (match := expression.search(name)) else None for name in names]
         groups = [group for group in found if group is not None]
-        if len(groups) == len(ids) and _are_plausible(groups):
-            return _make_guess({"group_from": pattern}, dataset, groups, "numbers in the names of files")
+        if len(groups) == len(names) and _are_plausible(groups):
+            return pattern, groups
     return None
 
 
