@@ -343,6 +343,7 @@ COVERED_BY = {
     "study_parts": "test_cli.py",
     "starter.choices": "starter/test_first_study.py",
     "starter.first_look": "starter/test_first_study.py",
+    "starter.recordings_list": "starter/test_first_study.py",
     "starter.study_text": "starter/test_first_study.py",
     "commands.init_command": "starter/test_first_study.py",
     "commands.json_shapes": "commands/test_json_documents.py",
