@@ -28,7 +28,7 @@ from phoropter.core.files import digest, digest_array, format_bytes, require_spa
 from phoropter.data.splits.protocol import Split
 from phoropter.models.classifier import Classifier
 from phoropter.training.array_cache import CachedArray, ProgressFunction
-from phoropter.training.batches.gpu_pixels import send_array
+from phoropter.training.augmentation.device_arrays import send_array
 from phoropter.training.batches.loading import Batch, BatchSampler, PixelLoader, Rows
 from phoropter.training.candidates.candidate import DistillationSpec
 from phoropter.training.loop.precision import autocast_context

@@ -25,8 +25,8 @@ from phoropter.models import classifier as classifiers
 from phoropter.models.classifier import Classifier
 from phoropter.models.spec import ClassifierSpec
 from phoropter.training.array_cache import ProgressFunction
+from phoropter.training.augmentation.device_arrays import send_array
 from phoropter.training.augmentation.pipeline import Augmentation
-from phoropter.training.batches.gpu_pixels import send_array
 from phoropter.training.batches.loading import Batch, BatchSampler, BatchSource, FeatureLoader, PixelLoader
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.distillation import (

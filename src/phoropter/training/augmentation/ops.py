@@ -247,7 +247,7 @@ def _shift_hue(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
     safe = chroma.clamp_min(1)
     sixth = torch.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4)
     sixth = torch.where(value == red, (green - blue) / safe, sixth) + 6 * turn
-    away = (sixth + torch.tensor([5.0, 3.0, 1.0], device=x.device)[:, None, None]) % 6
+    away = (sixth + torch.arange(5, 0, -2, device=x.device)[:, None, None]) % 6
     return value - chroma * torch.minimum(away, 4 - away).clamp(0, 1)
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from phoropter.core.files import digest
 from phoropter.training.augmentation import spec
 from phoropter.training.augmentation.custom_step import AugmentationStep
+from phoropter.training.augmentation.device_arrays import send_array
 from phoropter.training.augmentation.ops import LARGE_IMAGE_BYTES, AugmentationOp, apply_custom_step, find_op, output_shape
 from phoropter.training.augmentation.randomness import AugmentationDraws, Bytes, DrawnParameters, IntArray, Shape, spatial_shape
 from phoropter.training.augmentation.spec import CutoutStep, MixingStep, StepSpec, parse_steps
@@ -126,7 +127,7 @@ def apply_batched(steps: Sequence[StepSpec], pictures: torch.Tensor, draws: Augm
         if isinstance(step, AugmentationStep):
             seen = apply_custom_step(step, seen, drawn)
         elif op.apply_batch is not None:
-            seen = op.apply_batch(step, seen, torch.tensor(drawn, dtype=torch.float32, device=seen.device))
+            seen = op.apply_batch(step, seen, send_array(drawn.astype(np.float32), seen.device))
         else:
             images = zip(seen.cpu().numpy(), drawn.tolist(), strict=True)
             seen = torch.from_numpy(np.stack([op.apply_image(step, picture, row) for picture, row in images])).to(seen.device)
@@ -214,8 +215,8 @@ def _apply_mixing(step: MixingStep, pictures: torch.Tensor, draws: AugmentationD
     if (shares == 1).all():
         return AugmentedBatch(pictures.float() if isinstance(step, spec.MixUp) else pictures)
     own = np.where(shares < 1, draws.mix_permutation(step.kind), np.arange(count))  # an unchanged image is its own partner
-    partner = torch.from_numpy(own).to(pictures.device)
-    share = torch.tensor(np.broadcast_to(shares, count), dtype=torch.float32, device=pictures.device)
+    partner = send_array(own, pictures.device)
+    share = send_array(np.broadcast_to(shares, count).astype(np.float32), pictures.device)
     if isinstance(step, spec.MixUp):
         part = share[:, None, None, None]
         return AugmentedBatch(pictures.float().mul_(part).add_(pictures[partner].float().mul_(1 - part)), partner, share)
@@ -229,7 +230,7 @@ def _paste_boxes(pictures: torch.Tensor, boxes: IntArray, source: int | torch.Te
         part = pictures[:, :, y0:y1, x0:x1]
         part[...] = source if isinstance(source, int) else part[source]
         return pictures
-    y0, y1, x0, x1 = torch.from_numpy(boxes).to(pictures.device).T[:, :, None, None]  # each (B, 1, 1)
+    y0, y1, x0, x1 = send_array(boxes, pictures.device).T[:, :, None, None]  # each (B, 1, 1)
     ys = torch.arange(pictures.shape[2], device=pictures.device)[:, None]
     xs = torch.arange(pictures.shape[3], device=pictures.device)
     inside = (ys >= y0) & (ys < y1) & (xs >= x0) & (xs < x1)  # (B, H, W)

@@ -6,13 +6,13 @@ A set is sent once per process, however many runs read it, and is dropped when t
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from phoropter.data.images.pixels import Pixels
+from phoropter.training.augmentation.device_arrays import send_array
 
 MAX_MEMORY_SHARE = 0.4  # of the device's free memory that images may take when they are first read
 CHUNK_BYTES = 256 * 1024**2
@@ -27,14 +27,6 @@ def load_pictures_on_device(pixels: Pixels, rows: NDArray[np.int64], device: tor
     if resident is not None:
         return resident.index_select(0, send_array(rows, device))
     return send_array(pixels.batch(rows), device)
-
-
-def send_array(array: NDArray[Any], device: torch.device) -> torch.Tensor:
-    """An array as a tensor on the device. A GPU is not waited for, which a copy from unpinned memory would do."""
-    tensor = torch.from_numpy(array)
-    if device.type != "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)  # torch keeps the pinned copy alive until it is sent
 
 
 def resident_pictures(pixels: Pixels, device: torch.device) -> torch.Tensor | None:

@@ -23,8 +23,9 @@ from phoropter.core.seeds import named_generator, random_permutation
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.pixels import Pixels
 from phoropter.data.splits.protocol import Split
+from phoropter.training.augmentation.device_arrays import send_array
 from phoropter.training.augmentation.pipeline import Augmentation
-from phoropter.training.batches.gpu_pixels import load_pictures_on_device, send_array
+from phoropter.training.batches.gpu_pixels import load_pictures_on_device
 from phoropter.training.candidates.recipe import ImbalanceSpec
 from phoropter.training.malloc import tune_malloc
 

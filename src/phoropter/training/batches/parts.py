@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 
 from phoropter.data.dataset import Dataset
-from phoropter.training.batches.gpu_pixels import send_array
+from phoropter.training.augmentation.device_arrays import send_array
 from phoropter.training.batches.loading import Batch, BatchSource, Rows
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from phoropter.core.seeds import seed_of
 from phoropter.data.dataset import Dataset
 from phoropter.models.signals.signal_network import SignalNetwork
-from phoropter.training.batches.gpu_pixels import send_array
+from phoropter.training.augmentation.device_arrays import send_array
 from phoropter.training.batches.loading import Batch
 from phoropter.training.fit import TrainingTask, make_batch_sampler
 from phoropter.training.loop.history import HistoryRow, validation_metrics

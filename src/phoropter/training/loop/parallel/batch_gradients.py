@@ -80,7 +80,8 @@ class BatchGradients:
         if rows == 1 or has_batch_statistics(self.model):
             why = "its batch norm needs the statistics of all of them" if rows > 1 else "no batch can be smaller"
             raise RunError(
-                f"the memory does not suffice to train on {rows} rows at once, and {why}: lower batch_size, or size"
+                f"the memory does not suffice to train on {rows} rows at once, and {why}: say grad_checkpointing: true in the "
+                "recipe, or lower batch_size, or size"
             ) from self._shortage
         self.most_rows = -(-rows // 2)
         print_notice(
