@@ -67,8 +67,16 @@ def test_a_resumed_run_remembers_what_the_memory_sufficed_for(few_digits: Any, t
 @pytest.mark.parametrize(
     ("entry", "most", "words"),
     [
-        (together.CNN, 16, "train on 32 rows at once, and its batch norm needs the statistics of all of them: say grad_checkpointing: true"),
-        (together.VIT, 0, "train on 1 rows at once, and no batch can be smaller: say grad_checkpointing: true in the recipe, or lower batch_size"),
+        (
+            together.CNN,
+            16,
+            "train on 32 rows at once, and its batch norm needs the statistics of all of them: say grad_checkpointing: true",
+        ),
+        (
+            together.VIT,
+            0,
+            "train on 1 rows at once, and no batch can be smaller: say grad_checkpointing: true in the recipe, or lower batch_size",
+        ),
     ],
 )
 def test_a_batch_that_cannot_be_cut_is_a_shortage_in_one_sentence(
