@@ -117,7 +117,7 @@ class Candidate(Spec):
             trained = [f"{p.part_words} for {_format_epochs(p.epochs)}" for p in self.recipe.phases]
             how.append("trained " + ", then ".join(trained))
             if self.recipe.lora is not None and not self.recipe.trains_head_alone:
-                how.append(f"of the backbone low-rank adapters ({self.recipe.lora.layers}, rank {self.recipe.lora.rank})")
+                how.append(f"of the backbone only low-rank adapters ({self.recipe.lora.layers}, rank {self.recipe.lora.rank})")
         if self.recipe.imbalance.n_bags > 1:
             how.append(f"{self.recipe.imbalance.n_bags} bags averaged")
         weights = {"pretrained": "pretrained", "random": "random weights", "built": "weights from its own code"}
@@ -218,6 +218,10 @@ def _find_fine_tuning_conflict(candidate: Candidate) -> str | None:
             return f"{name} is for backbones that are trained; leave frozen or {name} out"
     if recipe.drop_path and any("drop_path_rate" in b.options for b in candidate.backbones):
         return "drop_path and the option drop_path_rate of a backbone are one thing; leave one of them out"
+    if recipe.compile and recipe.grad_checkpointing:
+        return (
+            "compile and grad_checkpointing contradict each other: a compiled network plans itself what it keeps; leave one out"
+        )
     if recipe.cached_views is not None and not candidate.frozen and recipe.compile:
         return "compile and cached_views contradict each other where last blocks are trained; leave one of them out"
     return None

@@ -59,9 +59,14 @@ def test_adapters_are_written_as_a_mapping_and_changed_key_by_key() -> None:
     assert parse_recipe({"lora": {"rank": 2}}, parse_recipe({"lora": {"layers": "both"}}, base)).lora == LoraSpec(
         rank=2, layers="both"
     )
-    assert "of the backbone low-rank adapters (attention, rank 8)" in parse({"preset": "finetune", "lora": {}}).how
+    assert "of the backbone only low-rank adapters (attention, rank 8)" in parse({"preset": "finetune", "lora": {}}).how
     with pytest.raises(SpecError, match="lora and train: last-N contradict each other"):
         parse({"phases": [{"train": "last-2", "epochs": 1, "lr": 1e-3}], "lora": {}})
+
+
+def test_a_compiled_network_keeps_what_it_plans() -> None:
+    with pytest.raises(SpecError, match="compile and grad_checkpointing contradict each other"):
+        parse({"preset": "finetune", "grad_checkpointing": True, "compile": True})
 
 
 def test_one_rate_of_stochastic_depth() -> None:
