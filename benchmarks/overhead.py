@@ -122,10 +122,10 @@ def run_pool(study: StudySpec, folder: Path, jobs: int) -> dict[str, Any]:
     }
 
 
-def time_command(*arguments: str) -> float:
-    """Seconds of a command of phoropter, in a process of its own."""
+def time_command(folder: Path, *arguments: str) -> float:
+    """Seconds of a command of phoropter in a folder, in a process of its own."""
     began = time.monotonic()
-    subprocess.run([sys.executable, "-m", "phoropter", *arguments], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-m", "phoropter", *arguments], check=True, stdout=subprocess.DEVNULL, cwd=folder)
     return time.monotonic() - began
 
 
@@ -138,13 +138,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
         row = run_pool(write_study(folder, asked.runs), folder, asked.jobs)
-        row["status_s"] = time_command("status", str(folder / "out"))
-        row["plan_s"] = time_command("plan", str(folder / "study.yaml"), "-o", str(folder / "out"))
-        if not asked.without_report:
-            row["report_s"] = time_command("report", str(folder / "out"))
-        row["load"] = round(os.getloadavg()[0], 1)
         assert Store(folder / "out").read_failures() == {}
-    print(json.dumps(row, indent=1))
+        print(json.dumps(row), flush=True)
+        commands = {"status": ["out"], "plan": ["study.yaml", "-o", "out"], "report": ["out"]}
+        for name in ("status", "plan") if asked.without_report else commands:
+            row[f"{name}_s"] = time_command(folder, name, *commands[name])
+            print(f"{name}: {row[f'{name}_s']:.1f} s", flush=True)
+        row["load"] = round(os.getloadavg()[0], 1)
     known = json.loads(OUT.read_text()) if OUT.exists() else {}
     OUT.write_text(json.dumps({**known, str(row["runs"]): row}, indent=1) + "\n")
 

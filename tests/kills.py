@@ -194,6 +194,34 @@ def run_kills(
         print(f"-j {jobs}: {sent} of {kills} signals, {round_number} studies ended, {len(tally.wrongs)} wrongs", flush=True)
 
 
+def kill_workers(
+    whole: Place, kills: int, jobs: int, seconds: float, draw: random.Random, tally: Tally, expected: dict[str, bytes]
+) -> None:
+    """Sends SIGKILL to one worker after another, and nothing to the command, which replaces them.
+
+    A run that has cost three of them fails by name; the next command computes it.
+    """
+    sent = round_number = 0
+    place = whole.make_sibling("workers-0")
+    while sent < kills and len(tally.wrongs) < MANY_WRONGS:
+        process, code = place.start_command(jobs), None
+        while code is None and sent < kills:
+            try:
+                code = process.wait(draw.uniform(0.3, seconds / 2))
+            except TimeoutError:
+                if workers := [worker for worker in find_workers(list_family(process.pid)) if is_alive(worker)]:
+                    draw.choice(workers).send_signal(signal.SIGKILL)
+                    tally.counts["worker SIGKILL"] += 1
+                    sent += 1
+        code = process.wait() if code is None else code
+        tally.judge(code in (0, 1), f"exit code {code} after workers were killed: {place.read_log()[-500:]}")
+        if sent >= kills or len(place.read_predictions()) == len(expected):
+            judge_finished(place, place.start_command(jobs).wait(), tally, expected)
+            round_number += 1
+            place = whole.make_sibling(f"workers-{round_number}")
+        print(f"{sent} of {kills} workers killed, {round_number} studies ended, {len(tally.wrongs)} wrongs", flush=True)
+
+
 def judge_finished(place: Place, code: int, tally: Tally, expected: dict[str, bytes]) -> None:
     same = place.read_predictions() == expected
     tally.counts["studies that ended with the same bytes"] += same
@@ -249,8 +277,8 @@ def judge_flip(place: Place, what: str, tally: Tally, expected: dict[str, bytes]
     tally.judge(False, f"{what}: exit code {code}, the same predictions: {place.read_predictions() == expected}: {log[-600:]}")
 
 
-def torment_study(folder: Path, warm: WarmPython, kills: dict[int, int], flips: int, seed: int) -> Tally:
-    """kills: signals by number of jobs · flips: damaged files. Returns what happened."""
+def torment_study(folder: Path, warm: WarmPython, kills: dict[int, int], flips: int, seed: int, workers: int = 0) -> Tally:
+    """kills: signals by number of jobs · flips: damaged files · workers: killed by SIGKILL, of two. Returns what happened."""
     tally, draw = Tally(), random.Random(seed)
     whole, began = Place(folder / "whole", warm), time.monotonic()
     code = whole.start_command(1).wait()
@@ -262,6 +290,8 @@ def torment_study(folder: Path, warm: WarmPython, kills: dict[int, int], flips: 
             judge_finished(undisturbed, undisturbed.start_command(jobs).wait(), tally, expected)
             seconds = time.monotonic() - began
         run_kills(whole, number, jobs, seconds, draw, tally, expected)
+    if workers:
+        kill_workers(whole, workers, 2, seconds, draw, tally, expected)
     run_flips(whole, flips, draw, tally, expected)
     return tally
 
@@ -270,13 +300,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=50, help="signals for each number of jobs")
     parser.add_argument("--flips", type=int, default=50)
+    parser.add_argument("--workers", type=int, default=50, help="workers of two that get SIGKILL, and the command nothing")
     parser.add_argument("--jobs", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     asked = parser.parse_args()
     warm, kills = WarmPython(), dict.fromkeys(sorted(asked.jobs), asked.kills)
     with tempfile.TemporaryDirectory(prefix="phoropter-kills-") as temporary:
-        tally = torment_study(asked.folder or Path(temporary), warm, kills, asked.flips, asked.seed)
+        tally = torment_study(asked.folder or Path(temporary), warm, kills, asked.flips, asked.seed, asked.workers)
     warm.close()
     print(json.dumps({"counts": dict(sorted(tally.counts.items())), "slowest_exit_s": round(tally.slowest_exit_s, 1)}, indent=1))
     print(f"{len(tally.wrongs)} wrongs", *tally.wrongs, sep="\n")

@@ -39,6 +39,15 @@ def test_a_study_killed_and_damaged_at_random_ends_with_the_same_bytes(
     assert sent >= 6 and flipped == 2 and tally.counts["studies that ended with the same bytes"] >= 2
 
 
+@pytest.mark.nightly
+@pytest.mark.process
+@pytest.mark.timeout(7200)
+def test_fifty_workers_are_killed_and_the_command_replaces_them(kills: ModuleType, warm: WarmPython, tmp_path: Path) -> None:
+    tally = kills.torment_study(tmp_path, warm, kills={}, flips=0, seed=1, workers=50)
+    assert tally.wrongs == [] and tally.counts["worker SIGKILL"] == 50
+    assert tally.counts["studies that ended with the same bytes"] >= 1
+
+
 def test_a_flip_changes_some_bytes_and_not_their_number(kills: ModuleType, tmp_path: Path) -> None:
     file = tmp_path / "file"
     for seed in range(20):

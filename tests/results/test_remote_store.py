@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,34 @@ def test_a_claim_that_nobody_renews_is_taken_over(url: str, tmp_path: Path, monk
             with looking.hold_claim(KEY) as theirs:
                 assert not theirs
             time.sleep(0.1)
+
+
+def test_a_holder_that_was_frozen_and_wakes_late_changes_nothing(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_store, "STALE_S", 0.2)
+    monkeypatch.setattr(remote_store, "RENEW_S", 1000.0)  # nobody renews, as if the process were stopped
+    frozen, awake = (Store(open_mirror(url, tmp_path / name)) for name in ("frozen", "awake"))
+    if not RemoteStore(url).can_claim:
+        pytest.skip("this server ignores conditional writes, so that nothing is claimed")
+    with ExitStack() as its_time:
+        assert its_time.enter_context(frozen.hold_lease(KEY))
+        with awake.hold_lease(KEY) as too_early:
+            assert not too_early
+        time.sleep(0.3)
+        with awake.hold_lease(KEY) as taken_over:
+            assert taken_over
+            make_run(awake, KEY)
+            make_run(frozen, KEY)  # it wakes, finishes what it had, and leaves: the other's claim is not its own
+            its_time.close()
+            monkeypatch.setattr(remote_store, "STALE_S", 300.0)
+            with RemoteStore(url).hold_claim(KEY) as third:
+                assert not third
+    assert RemoteStore(url).list_runs() == {f"runs/{KEY}"}
+    late = Store(open_mirror(url, tmp_path / "late"))
+    assert KEY in late and read_files(late, KEY)["predictions.npz"] == read_files(awake, KEY)["predictions.npz"]
+    with late.hold_lease(KEY) as again:
+        assert not again
 
 
 def test_a_half_uploaded_run_is_absent_and_a_damaged_one_too(url: str, tmp_path: Path) -> None:

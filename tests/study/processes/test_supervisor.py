@@ -295,6 +295,22 @@ def test_two_commands_share_one_store_and_compute_nothing_twice(place: Place, ex
     assert len(told) == len(expected) == 8 and predictions(Store(place.out)) == expected
 
 
+def test_a_command_that_is_frozen_keeps_its_run_and_finishes_it_when_it_wakes(place: Place, expected: dict[str, bytes]) -> None:
+    """Its lock is the system's: nobody can take the run over, all others are computed, and nothing is computed twice."""
+    frozen = place.start("training")
+    place.wait_until_reached(frozen)
+    frozen.send_signal(signal.SIGSTOP)
+    held = [path.parent.name for path in place.out.glob("work/*")]
+    other = place.start()
+    wait_for(lambda: len(predictions(Store(place.out))) >= len(expected) - 3)  # without its own, and the averages of it
+    assert other.poll() is None and not set(held).intersection(predictions(Store(place.out)))
+    frozen.send_signal(signal.SIGCONT)
+    words = [process.communicate(timeout=400)[0] for process in (frozen, other)]
+    assert [process.returncode for process in (frozen, other)] == [0, 0], words
+    told = [line for text in words for line in text.splitlines() if line.startswith("[")]
+    assert len(told) == len(expected) == 8 and predictions(Store(place.out)) == expected
+
+
 def test_what_a_worker_raises_is_raised_by_the_parent(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(STUDY.split("metrics:")[0] + "candidates: [{backbone: test_resnet, weights: random}]\n")
     study = read_study(tmp_path / "study.yaml")[0].with_changes(data={"folder": "nowhere"})
