@@ -17,7 +17,7 @@ from phoropter.study.worker import ComputeOptions
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
-ROWS = {"attention-or-convolution": 220, "alexnet-and-after": 60}  # two pictures of each of Caltech's classes
+ROWS = {"attention-or-convolution": 420, "alexnet-and-after": 60}  # four of each of Caltech's classes, for three parts
 SCRIPT = runpy.run_path(str(Path(__file__).parent.parent.parent / "scripts" / "small_studies.py"))
 
 

@@ -37,7 +37,8 @@ def make_smoke_version(study: StudySpec) -> StudySpec:
     """A study → the same study at smoke-test scale; its context lists what was changed, in sentences."""
     notes: dict[str, None] = {}
     original = _leave_out_files(study, notes)
-    carried, taught = list_carried_weights(), any(c.distillation for c in original)
+    taught = any(c.distillation for c in original)
+    carried = () if study.screening else list_carried_weights()  # the final recipe of a screening trains what a probe has frozen
     most = IMAGE_SIZE if not carried else TEACHER_SIZE if taught else CARRIED_SIZE
     size, head_epochs = min(study.data.size or most, most), MAX_EPOCHS if "recipe.augment" in study.sweep else HEAD_EPOCHS
     stand_ins = StandIns(carried, most, notes, study.base)
@@ -214,8 +215,7 @@ def _raise_rates(recipe: Recipe, notes: dict[str, None]) -> Recipe:
 def _freeze_backbones(candidate: Candidate, full: Recipe, epochs: int, notes: dict[str, None]) -> Candidate:
     """The same with frozen backbones. full: its recipe in full · epochs: the most for heads on features that are computed once"""
     notes["networks with weights from a file were frozen; their heads were trained"] = None
-    kept: dict[str, Any] = {name: Recipe.model_fields[name].default for name in FINE_TUNING_FIELDS}
-    recipe = candidate.recipe.with_changes(**kept)
+    recipe = candidate.recipe
     if not recipe.l2_penalties:
         cached = candidate.model_copy(update={"frozen": True, "recipe": recipe}).stores_features
         epochs = min(full.total_epochs, epochs if cached else MAX_EPOCHS)
