@@ -22,6 +22,7 @@ class Outer(Spec):
     name: str
     inner: Inner | None = None
     items: list[Inner] = []
+    seeds: tuple[int, ...] = ()
 
 
 def parse(tmp_path: Path, text: str) -> Outer:
@@ -50,6 +51,8 @@ def test_good_data_is_read_and_frozen(tmp_path: Path) -> None:
         ("name: x\nrate: 1\n", r"line 2: unknown key 'rate': it is a key of inner and of items, as in `inner: \{rate: …\}`"),
         ("inner: {rate: 1}\n", r"study.yaml, line 1: the key 'name' is required"),
         ("name: x\ninner: {rate: fast}\n", r"line 2: inner.rate is 'fast', which does not fit: it should be a valid number"),
+        ("name: x\nseeds: 0\n", r"line 2: seeds is 0, which does not fit: it should be a list in brackets"),
+        ("name: x\nitems: {rate: 1}\n", r"line 2: items is .*, which does not fit: it should be a list in brackets"),
         ("name: x\ninner: {rate: 1, kind: adamv}\n", r"line 2: inner.kind is 'adamv', expected .*; did you mean 'adamw'\?"),
         ("name: x\ninner: {rate: .nan}\n", r"line 2: inner.rate is nan"),
         ("name: x\nname: y\n", r"line 2: the key 'name' is given twice"),

@@ -226,8 +226,13 @@ def _describe_error(kind: type[Spec], error: ValidationError, source: SourceMap,
     if first["type"] in ("value_error", "assertion_error"):
         return f"{where}: {dotted + ': ' if dotted else ''}{message}"
     message = message[0].lower() + message[1:]
+    for theirs, word in _WORDS_OF_YAML.items():
+        message = message.replace(theirs, word)
     came = f"{dotted or 'the value'} is {_shorten_repr(first['input'])}"
     return f"{where}: {came}, which does not fit: {message.replace('input ', 'it ', 1)}"
+
+
+_WORDS_OF_YAML = {"a valid tuple": "a list in brackets", "a valid list": "a list in brackets", "a valid dictionary": "a mapping of keys"}
 
 
 def _name_owner(kind: type[Spec], word: str) -> str:
