@@ -76,6 +76,21 @@ def test_the_frozen_blocks_are_not_run_by_the_second_part() -> None:
     assert ran == ["4", "5"]
 
 
+def test_the_second_part_has_the_memory_layout_of_the_whole() -> None:
+    """Maps of convolutions are interleaved under `channels_last`; what was kept of them is not."""
+    backbone = build("test_resnet").to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    split = split_backbone(backbone, 1)
+    assert split is not None
+    seen: list[bool] = []
+    backbone.body.layer4[0].register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    with torch.no_grad():
+        kept = split.forward_frozen(torch.randn(2, 3, 64, 64)).contiguous()
+        split.forward_trained(kept)
+    assert seen[-1] and not kept.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_parts_that_are_not_one_behind_the_other_are_told() -> None:
     assert split_backbone(build("densenet121", 32), 1) is None
 
