@@ -193,6 +193,16 @@ def test_a_swept_augmentation_is_seen_by_frozen_networks_for_few_epochs(weights:
     assert "ResNet50" in frozen and set(frozen.values()) == {MAX_EPOCHS}
 
 
+@pytest.mark.usefixtures("weights")
+def test_a_screening_leaves_weights_at_hand_aside(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(
+        STUDY.split("  - {name: by one")[0] + "screening: {keep: 1, final_recipe: {epochs: 9}}\n"
+    )
+    small = make_smoke_version(read_study(tmp_path / "study.yaml")[0])
+    assert all(b.weights == "random" for c in small.parsed_candidates for b in c.backbones)
+    assert small.screening is not None and small.screening.final_recipe.total_epochs == MAX_EPOCHS  # type: ignore[union-attr]
+
+
 def test_an_average_has_the_networks_of_its_members(weights: Path, tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(STUDY)
     small = {c.name: c for c in make_smoke_version(read_study(tmp_path / "study.yaml")[0]).parsed_candidates}
