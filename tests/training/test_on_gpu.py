@@ -6,6 +6,7 @@ different numbers; TF32 is off, because its products keep three digits.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from phoropter.data.splits.protocol import make_splits
 from phoropter.data.splits.spec import KFold
 from phoropter.models.classifier import Classifier
 from phoropter.results.metrics.probabilities import softmax
+from phoropter.training import fit as training_fit
 from phoropter.training.branch_ablation import ablate_branches
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import PRESETS, parse_recipe
@@ -27,6 +29,7 @@ from phoropter.training.estimator import VisionClassifier
 from phoropter.training.fit import TrainedRun, TrainingTask
 from phoropter.training.frozen.batched_fit import fit_batched
 from phoropter.training.loop.checkpoint import Checkpoints
+from phoropter.training.loop.parallel.training_group import join_group
 from phoropter.training.train import train_candidate
 
 pytestmark = pytest.mark.gpu
@@ -192,6 +195,55 @@ def test_a_killed_run_resumes_on_the_gpu(few_digits: Any, tmp_path: Path) -> Non
     killed = replace(task, checkpoints=Checkpoints(tmp_path / "work", 0))
     assert train_to_end(killed, stop_after=1) is None
     assert_close(train_to_end(task), train_to_end(replace(task, checkpoints=Checkpoints(tmp_path / "work", 0))))
+
+
+def test_short_memory_of_a_gpu_changes_no_gradient(few_digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The allocator itself says that more than 8 rows at once are too many."""
+    entry = {"backbone": "test_vit", **BACKBONE, "recipe": {"epochs": 1, "grad_accum_steps": 2}}
+    make = training_fit._make_objective
+
+    def make_hungry(*given: Any) -> Any:
+        objective = make(*given)
+
+        def compute(batch: Any) -> Any:
+            if len(batch.own_labels) > 8:
+                torch.empty(2**46, device="cuda")  # 64 TiB
+            return objective(batch)
+
+        return compute
+
+    plain = train_to_end(make_task(few_digits, tmp_path, "cuda", entry))
+    monkeypatch.setattr(training_fit, "_make_objective", make_hungry)
+    cut = train_to_end(make_task(few_digits, tmp_path, "cuda", entry))
+    assert plain is not None and cut is not None and (plain.micro_batch, cut.micro_batch) == (0, 8)
+    assert_close(plain, cut, atol=1e-4)
+
+
+@pytest.mark.parametrize("backbone", ["test_vit", "test_resnet"])
+def test_a_group_of_one_process_trains_on_the_gpu_as_none_does(
+    few_digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str
+) -> None:
+    """Through NCCL, and with the batch norm that several processes share."""
+    recipe = {"epochs": 1, "optimizer": "sgd", "lr": 1e-3, "grad_clip": 1.0, "augment": ["hflip", "cutmix"]}
+    entry = {"backbone": backbone, **BACKBONE, "recipe": recipe}
+    alone = train_to_end(make_task(few_digits, tmp_path, "cuda", entry))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    for name, value in {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }.items():
+        monkeypatch.setenv(name, value)
+    group = join_group("cuda")
+    try:
+        together = train_to_end(make_task(few_digits, tmp_path, "cuda", entry, group=group))
+    finally:
+        torch.distributed.destroy_process_group()
+    assert_close(alone, together, atol=1e-3)
 
 
 def test_the_estimator_equals_that_of_the_cpu() -> None:

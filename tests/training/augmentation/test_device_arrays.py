@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from phoropter.training.augmentation.device_arrays import send_array
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float16, np.float32])
 def test_an_array_keeps_type_and_values(dtype: type) -> None:
-    array = np.arange(12).reshape(3, 4).astype(dtype)
+    array: np.ndarray[Any, Any] = np.arange(12).reshape(3, 4).astype(dtype)
     tensor = send_array(array, torch.device("cpu"))
     assert tensor.shape == (3, 4) and np.array_equal(tensor.numpy(), array) and tensor.numpy().dtype == array.dtype
 

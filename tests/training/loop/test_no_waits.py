@@ -96,7 +96,8 @@ def test_the_count_counts() -> None:
 
 
 def test_no_value_is_asked_for_by_augmentation_of_whole_batches(few_digits: Any) -> None:
-    steps: Any = ["hflip", "vflip", {"random-resized-crop": {"size": 24}}, {"rotate": {"degrees": 10}}, "color-jitter", "pca-lighting"]
+    steps: Any = ["hflip", "vflip", {"random-resized-crop": {"size": 24}}, {"rotate": {"degrees": 10}}]
+    steps += ["color-jitter", "pca-lighting"]
     augmentation = Augmentation(validate_as(Recipe, {"augment": steps}).augment, 0)
     pictures = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
     draws = AugmentationDraws(few_digits[0].hashed_ids[:8], 0, 0, 0)
@@ -113,7 +114,7 @@ def test_a_gpu_is_waited_for_no_more_often_in_an_epoch_of_more_steps(
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     monkeypatch.setattr("phoropter.training.loop.training_loop.PROGRESS_INTERVAL_S", 1e9)
-    counts = []
+    counts: list[int] = []
     for rows in (50, 50, 10):  # the first warms up: caches, resident pictures, kernels
         recipe = {**RECIPES[name], "batch_size": rows} | ({} if "phases" in RECIPES[name] else {"epochs": 1})
         (folder := tmp_path / f"{rows} {len(counts)}").mkdir()
