@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,11 +19,14 @@ from phoropter.commands.options import (
     trust_option,
     write_document,
 )
-from phoropter.console import make_console, make_warning_console, print_line, print_plan
+from phoropter.console import make_console, make_text_table, make_warning_console, print_line, print_plan
 from phoropter.study_parts import check_device, describe_other_study, for_each_part, read_parts, trust_if
 
 if TYPE_CHECKING:
     from phoropter.commands.json_shapes import PlannedPart
+    from phoropter.results.store import Store
+    from phoropter.study.measuring.measured_plan import MeasuredPlan
+    from phoropter.study.plan import Plan
     from phoropter.study.spec import StudySpec
 
 
@@ -34,18 +38,21 @@ if TYPE_CHECKING:
 @add_option
 @set_option
 @json_option
+@click.option("--measure", is_flag=True, help="Time a few real batches of each network, for this process, -j N and GPUs.")
 @trust_option
-def plan_command(
-    study: str, out: Path | None, smoke: bool, device: str, add: bool, settings: tuple[str, ...], as_json: bool, trust_code: bool
-) -> None:
-    """Show what STUDY would compute, what is computed already, and about how long it takes."""
+def plan_command(study: str, out: Path | None, smoke: bool, device: str, add: bool, as_json: bool, **others: Any) -> None:
+    """Show what STUDY would compute, what is computed already, and about how long it takes.
+
+    With --measure, a few batches of each network are computed on real pictures. Their speeds are kept for later plans.
+    """
     check_device(device)
 
     def describe_part(part: StudySpec, folder: Path) -> PlannedPart | None:
-        return _describe_part(part, folder, device, add, stated=out is not None, as_json=as_json)
+        how = HowToPlan(device, add, out is not None, as_json, others["measure"])
+        return _describe_part(part, folder, how)
 
-    with trust_if(trust_code, study):
-        described = for_each_part(read_parts(study, out, smoke, settings), describe_part)
+    with trust_if(others["trust_code"], study):
+        described = for_each_part(read_parts(study, out, smoke, others["settings"]), describe_part)
     if as_json:
         import phoropter
         from phoropter.commands.json_shapes import PlanDocument
@@ -53,8 +60,19 @@ def plan_command(
         write_document(PlanDocument(phoropter=phoropter.__version__, parts=tuple(described)))
 
 
-def _describe_part(part: StudySpec, folder: Path, device: str, add: bool, *, stated: bool, as_json: bool) -> PlannedPart | None:
-    """Prints the plan of a part, or returns it for JSON. stated: whether the results folder was named"""
+@dataclass(frozen=True)
+class HowToPlan:
+    """stated: whether the results folder was named · others: as the options of `plan`"""
+
+    device: str
+    add: bool
+    stated: bool
+    as_json: bool
+    measure: bool
+
+
+def _describe_part(part: StudySpec, folder: Path, how: HowToPlan) -> PlannedPart | None:
+    """Prints the plan of a part, or returns it for JSON."""
     from phoropter.core.files import cache_dir
     from phoropter.results.store import Store
     from phoropter.study import screening
@@ -68,25 +86,55 @@ def _describe_part(part: StudySpec, folder: Path, device: str, add: bool, *, sta
     part = add_imported(part, folder)
     store, cache, to = Store(folder), cache_dir(folder), make_console(answer=True)
     settled = screening.resolve_rungs(part, store, cache)
-    for line in () if as_json else screening.describe_rungs(settled, part, store, cache):
+    for line in () if how.as_json else screening.describe_rungs(settled, part, store, cache):
         print_line(to, line)
     planned = plan_study(settled, cache)
-    other = None if add else describe_other_study(store, planned)
-    if other and stated:
+    other = None if how.add else describe_other_study(store, planned)
+    if other and how.stated:
         raise other
     findings = check_leakage(planned, cache)
-    cost = estimate_resources(planned, store, cache, device)
-    if as_json:
+    measured = _measure_part(planned, store, cache, how.device) if how.measure else None
+    cost = measured.cost if measured else estimate_resources(planned, store, cache, how.device)
+    if how.as_json:
         from phoropter.commands.json_documents import describe_planned_part
 
         return describe_planned_part(planned, store, cost, findings, other)
     for finding in findings:
         print_line(make_warning_console(), f"{finding.severity}: {finding.words}")
     print_plan(to, planned, cost, store)
-    for line in describe_shift(planned, store, cache, device):
+    if measured:
+        _print_measured(measured)
+    for line in describe_shift(planned, store, cache, how.device):
         print_line(to, line)
-    for line in describe_controls(settled, folder, cache, device):
+    for line in describe_controls(settled, folder, cache, how.device):
         print_line(to, line)
     if other:  # the folder was not named here, so the plan may be all that is wanted
         print_line(make_warning_console(), f"run would stop: {other}")
     return None
+
+
+def _measure_part(planned: Plan, store: Store, cache: Path, device: str) -> MeasuredPlan:
+    import torch
+
+    from phoropter.study.measuring.measured_plan import measure_plan
+    from phoropter.training.loop.devices import resolve_device
+
+    found = resolve_device(device)
+    return measure_plan(planned, store, cache, found, torch.cuda.device_count() if found.type == "cuda" else 0)
+
+
+def _print_measured(measured: MeasuredPlan) -> None:
+    """A row for each place where the missing runs may be computed."""
+    from phoropter.core.durations import format_duration
+    from phoropter.core.files import format_bytes
+
+    to = make_console(answer=True)
+    for problem in measured.problems:
+        print_line(make_warning_console(), f"not measured: {problem}")
+    table = make_text_table(("phoropter run", "about"), ("from", "to", "processes", "memory of each"))
+    for place in measured.places:
+        times = (format_duration(seconds) for seconds in (place.seconds, place.low, place.high))
+        table.add_row(place.words or "(this process)", *times, str(place.processes), format_bytes(place.memory_bytes))
+    print_line(to, f"measured in {format_duration(measured.took_s)}, by a few batches of each network:")
+    to.print(table)
+    print_line(to, f"disk: about {format_bytes(measured.result_bytes)} of results, beside the above")

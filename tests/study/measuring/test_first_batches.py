@@ -74,7 +74,7 @@ def test_a_frozen_network_is_timed_behind_its_first_batch(
 ) -> None:
     ticks = iter([0.0, 9.0, 10.0, 12.0, 20.0, 24.0])
     task = make_task(planned, "probe", 8, _own_cache)
-    monkeypatch.setattr(first_batches.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("phoropter.study.measuring.first_batches.time.perf_counter", lambda: next(ticks))
     (times,) = time_batches(task, 2)
     assert times.image_seconds == (2 / 8, 4 / 8) and not times.is_trained and times.backbones == task.candidate.backbones
     assert times.peak_bytes > 1 << 20
