@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -229,9 +230,15 @@ class Computation:
 
     def list_batches(self, run: PlannedRun) -> list[list[PlannedRun]]:
         """The planned runs whose heads may be trained with this one's, in the order of the plan, as they are trained at once."""
-        key = make_batch_key(run)
-        heads = [r for r in self.planned.runs if is_batched(r) and make_batch_key(r) == key]
+        heads = self._heads_by_key[make_batch_key(run)]
         return [heads[start : start + MAX_BATCHED_HEADS] for start in range(0, len(heads), MAX_BATCHED_HEADS)]
+
+    @cached_property
+    def _heads_by_key(self) -> dict[str, list[PlannedRun]]:
+        heads: dict[str, list[PlannedRun]] = {}  # found once: asking every run for every candidate would be quadratic
+        for run in filter(is_batched, self.planned.runs):
+            heads.setdefault(make_batch_key(run), []).append(run)
+        return heads
 
     def find_batch(self, run: PlannedRun) -> list[PlannedRun]:
         return next(batch for batch in self.list_batches(run) if run in batch)
@@ -257,16 +264,14 @@ class Computation:
                 shutil.rmtree(self.store.run(key).folder / "bundle", ignore_errors=True)
 
     def _make_task(self, run: PlannedRun, checkpoints: Checkpoints, interrupts: list[int] | None = None) -> TrainingTask:
-        distillation = run.candidate.distillation
-        networks = " + ".join(b.name for b in run.candidate.backbones) or run.candidate.name
-        shown = distillation.teacher if distillation else networks
+        candidate, distillation = run.candidate, run.candidate.distillation
+        shown = distillation.teacher if distillation else " + ".join(b.name for b in candidate.backbones) or candidate.name
 
         def report_progress(done: int, total: int) -> None:
             if interrupts:
                 raise StopRequest(interrupts[0])  # the features computed so far are kept, but for a few blocks
             self.on_progress(ProgressEvent("features", shown, done, total))
 
-        has_teacher = distillation is not None and bool(run.needs)
         return TrainingTask(
             candidate=run.candidate,
             split=run.split,
@@ -277,7 +282,7 @@ class Computation:
             weights_base=self.planned.study.base,
             checkpoints=checkpoints,
             progress=report_progress,
-            teacher=self._make_teacher(run) if has_teacher else None,
+            teacher=self._make_teacher(run) if distillation is not None and run.needs else None,
             member_bundles=tuple(self._ensure_bundle(key) for key in run.needs) if run.candidate.members else (),
             group=self.group,
         )

@@ -6,6 +6,7 @@ Every entry of a zip file has a CRC-32, which is compared here, and nothing is a
 from __future__ import annotations
 
 import math
+import os
 import zipfile
 from functools import lru_cache
 from io import BytesIO
@@ -26,16 +27,17 @@ def read_own_npz(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of a file that np.savez wrote, by name. Raises OSError, and ValueError for any other file or a damaged one."""
     with path.open("rb") as opened:
         try:
+            size = os.fstat(opened.fileno()).st_size
             with zipfile.ZipFile(opened) as archive:
-                return {entry.filename.removesuffix(".npy"): _read_entry(archive, entry, path) for entry in archive.infolist()}
+                return {entry.filename.removesuffix(".npy"): _read_entry(archive, entry, size) for entry in archive.infolist()}
         except (OSError, ValueError):
             raise
         except Exception as error:  # a damaged file may raise whatever the parsers of zip and npy can
             raise ValueError(cut_message(error, 160)) from None
 
 
-def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> NDArray[Any]:
-    if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > path.stat().st_size:
+def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, file_bytes: int) -> NDArray[Any]:
+    if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > file_bytes:
         raise ValueError(f"the array {entry.filename} is compressed, which phoropter's own files are not")
     data = archive.read(entry)  # to the end, where the CRC is compared
     head = npy.MAGIC_LEN + _LENGTH_BYTES.get(data[npy.MAGIC_LEN - 2], 0)
