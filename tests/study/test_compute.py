@@ -12,6 +12,7 @@ import pytest
 from phoropter.core.errors import LeakageError, SpecError
 from phoropter.core.files import cache_dir
 from phoropter.results.store import Store
+from phoropter.study import plan
 from phoropter.study.cost import estimate_resources
 from phoropter.study.executors import execute_study
 from phoropter.study.plan import Plan, plan_study
@@ -89,6 +90,27 @@ def test_teachers_and_members_are_planned_first_and_enter_the_keys(tmp_path: Pat
     assert not {r.key for r in planned.runs} & {r.key for r in other.runs}
     renamed = plan_study(write_study(tmp_path, STUDY.replace("master", "owl").replace("pupil", "chick")))
     assert [r.key for r in planned.runs] == [r.key for r in renamed.runs]
+
+
+def test_other_arithmetic_of_frozen_networks_renames_their_runs_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And those that need them."""
+    study = write_study(
+        tmp_path,
+        """\
+name: keys
+data: {digits: true, size: 32, max_samples: 100}
+protocol: {split: hold-out, seeds: [0]}
+recipe: {preset: scratch, epochs: 1}
+candidates:
+  - {name: trained, backbone: test_resnet, weights: random}
+  - {name: probed, backbone: test_vit, weights: random, frozen: true, recipe: probe}
+  - {name: average, fuse: [trained, probed], mode: ensemble}
+""",
+    )
+    before = {run.candidate.name: run.key for run in plan_study(study, tmp_path).runs}
+    monkeypatch.setattr(plan, "FROZEN_NUMERICS", 10_000)
+    after = {run.candidate.name: run.key for run in plan_study(study, tmp_path).runs}
+    assert {name for name in before if before[name] != after[name]} == {"probed", "average"} and len(before) == 3
 
 
 def test_the_record_of_a_student_describes_its_distillation(done: Store) -> None:

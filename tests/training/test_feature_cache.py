@@ -14,6 +14,7 @@ from phoropter.core.errors import SpecError
 from phoropter.data.splits.protocol import make_splits
 from phoropter.data.splits.spec import KFold
 from phoropter.models.classifier import Classifier
+from phoropter.models.inference.folded_norms import fold_norms
 from phoropter.training import array_cache
 from phoropter.training import feature_cache as caches
 from phoropter.training.augmentation.pipeline import Augmentation
@@ -48,6 +49,19 @@ def tasks(few_digits: Any, cache: Path, recipe: dict[str, Any], **more: Any) -> 
     dataset, pixels = few_digits
     made = make_splits(dataset, KFold(2, seeds=[0, 1]))
     return [TrainingTask(candidate(recipe, **more), split, dataset, pixels, torch.device("cpu"), cache) for split in made]
+
+
+def test_features_are_those_of_the_network_whose_batch_norms_are_folded(few_digits: Any, tmp_path: Path) -> None:
+    """Bit for bit, and up to rounding those of the network itself."""
+    task = tasks(few_digits, tmp_path, {"preset": "probe"})[0]
+    model = build_model(task)
+    features = caches.extract_features(model, task.pixels, tmp_path, task.device)[0]
+    squares = torch.from_numpy(task.pixels.batch(np.arange(len(task.pixels))))
+    with torch.inference_mode():
+        folded, plain = (each.eval().forward_features(squares)[0].numpy() for each in (fold_norms(model), model))
+    np.testing.assert_array_equal(features, folded)
+    np.testing.assert_allclose(features, plain, rtol=1e-4, atol=1e-5 * np.abs(plain).max())
+    assert not np.array_equal(features, plain), "or nothing was folded"
 
 
 def alone(task: TrainingTask) -> TrainedRun:
