@@ -30,7 +30,7 @@ SMALL = Made(accuracies={"a": 0.9, "b": 0.8}, classes=("x", "y"), rows=60, folds
 def test_sections_come_in_the_order_a_reader_needs(whole: Reported) -> None:
     ids = re.findall(r'<section[^>]* id="([\w-]+)"', whole.text)
     assert ids == [
-        "conclusion", "reliability", "leaderboard", "comparisons", "screening", "cost", "groups", "external-test",
+        "conclusion", "reliability", "leaderboard", "comparisons", "screening", "cost", "networks", "groups", "external-test",
         "unseen-sites", "classes", "confusion", "mistakes", "label-review", "calibration", "branches",
         "distillation", "learning-curves", "embedding", "leakage", "statement", "provenance",
     ]  # fmt: skip

@@ -123,9 +123,7 @@ def show_treatment(treatment: Treatment, ids: Sequence[str], base: Path | None =
     pictures = np.stack([square.resize_image(read(int(row))) for row in rows])
     if not treatment.steps:
         return pictures
-    import torch
-
     from phoropter.training.augmentation.pipeline import Augmentation
 
-    seen = Augmentation(treatment.steps, 0).apply(torch.from_numpy(pictures), dataset.hashed_ids[rows], 0, 0).pictures
-    return np.asarray(seen.numpy().clip(0, 255).astype(np.uint8))
+    seen = Augmentation(treatment.steps, 0).apply(list(pictures), dataset.hashed_ids[rows], 0, 0).pictures
+    return np.asarray(seen).clip(0, 255).astype(np.uint8)
