@@ -271,7 +271,7 @@ def test_labels_that_nothing_tells_are_left_to_fill_in(tmp_path: Path) -> None:
     assert header == "path,label,rate_hz" and rows == [f"export/{birth + 17}.csv,,4" for birth in range(4)]
     manifest.write_text("\n".join([header, *(row.replace(",,", f",{CLASSES[n % 2]},") for n, row in enumerate(rows))]))
     filled = call("init", manifest, "-o", out)
-    assert filled.exit_code == 0 and "rows of 2 classes" in filled.output, filled.output
+    assert filled.exit_code == 0 and "4 rows of 2 classes\n  4 recordings of 4 " in filled.output, filled.output
     assert call("plan", out, "-o", tmp_path / "runs").exit_code == 0
 
 

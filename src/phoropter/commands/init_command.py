@@ -42,6 +42,8 @@ def init_command(path: Path, out: Path, hours: float, yes: bool) -> None:
     if not (schema := out.with_name(SCHEMA_FILE)).exists():
         write_text(schema, format_schema())
     print_line(to, f"{look.dataset.name}: {len(look.dataset):,} rows of {len(look.dataset.classes)} classes")
+    for note in look.dataset.notes:
+        print_line(to, f"  {note}")
     print_line(to, f"protocol: {protocol.keys['split']}, because {protocol.reason}")
     print_line(to, f"candidates: {', '.join(each.title for each in candidates.chosen)}: {describe_estimate(candidates, hours)}")
     for sentence in candidates.settled:
