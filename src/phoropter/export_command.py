@@ -38,6 +38,7 @@ def export_command(bundle: Path, out: Path | None, into_bundle: bool, trust_code
     the bundle's own examples. Where no file equals the bundle, there is none, and the exit code is 2.
     """
     from phoropter.deploy.bundle import load_bundle
+    from phoropter.deploy.export.bundled_export import computes_in_float32
     from phoropter.deploy.export.export import ExportOptions, check_export_target, export_bundle
     from phoropter.deploy.export.export_into_bundle import check_bundle_target, export_into_bundle
 
@@ -54,7 +55,8 @@ def export_command(bundle: Path, out: Path | None, into_bundle: bool, trust_code
         proof, rows = _find_rows(loaded, study, rest["inputs"], int8, to)
     if out is None:
         print_line(to, export_into_bundle(loaded, proof, lambda words: print_line(doing, words)).describe_proof())
-        print_line(to, f"written into {loaded.folder}: `phoropter predict` uses it from now on")
+        how = "" if computes_in_float32(loaded) else " with --engine onnx, because its study computed in another precision"
+        print_line(to, f"written into {loaded.folder}: `phoropter predict` answers by it{how}")
         return
     report = export_bundle(loaded, out, proof, options, rows, lambda words: print_line(doing, words))
     for line in report.describe():

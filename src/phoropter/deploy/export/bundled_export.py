@@ -40,7 +40,7 @@ class BundledExport(Spec):
     views:       averaged in it, of each member of an average
     exporter:    that wrote it · opset: of ONNX
     probability: the largest difference from what torch gave, on the inputs of the proof · logit: the same of a logit
-    n_inputs:    how many those were · source: what they are
+    n_inputs:    how many those were; what they are is not kept, because bundles are passed on and a path may name somebody
     versions:    of the packages that wrote it and ran it
     """
 
@@ -52,14 +52,13 @@ class BundledExport(Spec):
     probability: float
     logit: float
     n_inputs: int
-    source: str
     versions: dict[str, str | None]
 
     def describe_proof(self) -> str:
         """One sentence for who made the file."""
         return (
-            f"Written by {self.exporter} and compared with the bundle on {self.n_inputs} inputs ({self.source}), in batches of "
-            f"1, 2 and 7: probabilities differ by at most {self.probability:.2g}, and every answer is the same."
+            f"Written by {self.exporter} and compared with the bundle on {self.n_inputs} inputs, in batches of 1, 2 and 7: "
+            f"probabilities differ by at most {self.probability:.2g}, and every answer is the same."
         )
 
     def describe_answers(self) -> str:
@@ -109,7 +108,7 @@ def computes_in_float32(bundle: DescribedBundle) -> bool:
 
 
 def make_export_predictor(bundle: DescribedBundle, export: BundledExport) -> SquarePredictor:
-    """The function that predicts squares by the ONNX file, on the processor, in the batches of the torch network.
+    """The function that predicts squares by the ONNX file, on the processor.
 
     Raises WeightsError for a file of other classes or another image size, and what `open_onnx` raises.
     """

@@ -70,7 +70,6 @@ def _put_into_bundle(bundle: Bundle, made: Path, proved: ProvedFile, inputs: Pro
         probability=proved.difference.probability,
         logit=proved.difference.logit,
         n_inputs=len(inputs.squares),
-        source=inputs.source,
         versions=collect_export_versions(),
     )
     with atomic_write(target) as aside:
