@@ -24,6 +24,7 @@ from phoropter.data.spec import open_dataset
 from phoropter.data.splits.protocol import make_splits
 from phoropter.starter.choices import FirstStudy, choose_candidates, choose_protocol
 from phoropter.starter.first_look import look_at_path
+from phoropter.starter.recordings_list import write_recordings_list
 from phoropter.starter.study_text import make_study_name, write_study_text
 from phoropter.study.plan import plan_study
 from phoropter.study.spec import StudySpec, read_study
@@ -278,6 +279,7 @@ def test_labels_that_nothing_tells_are_left_to_fill_in(tmp_path: Path) -> None:
 def test_a_folder_without_recordings_is_refused_as_before(tmp_path: Path) -> None:
     put(tmp_path / "notes" / "a.csv", "one,two\n1,2\n")
     assert "no pictures were found" in call("init", tmp_path / "notes", "-o", tmp_path / "study.yaml").output
+    assert write_recordings_list(tmp_path / "notes", tmp_path / "study.yaml") is None
     assert list(tmp_path.iterdir()) == [tmp_path / "notes"]
 
 
