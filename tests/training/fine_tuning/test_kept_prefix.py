@@ -86,3 +86,12 @@ def test_when_the_frozen_part_is_kept() -> None:
 def test_networks_whose_parts_are_not_one_behind_the_other_are_trained_from_pictures(few_digits: Any, tmp_path: Path) -> None:
     run = train(task_of(few_digits, tmp_path, {"phases": [{"train": "last-1", "epochs": 1, "lr": 1e-3}]}, "densenet121"))
     assert run.learnt_features == ()
+
+
+def test_a_run_that_finds_the_frozen_part_ends_as_the_one_that_computed_it(few_digits: Any, tmp_path: Path) -> None:
+    """To the last bit, in either memory layout."""
+    for interleaved in (True, False):
+        recipe = {"phases": [{"train": "last-1", "epochs": 1, "lr": 1e-2}], "channels_last": interleaved}
+        first, second = (train(task_of(few_digits, tmp_path / str(interleaved), recipe, "test_efficientnet")) for _ in range(2))
+        for (name, value), other in zip(first.model.state_dict().items(), second.model.state_dict().values(), strict=True):
+            assert torch.equal(value, other), name

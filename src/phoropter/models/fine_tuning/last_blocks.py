@@ -66,13 +66,15 @@ class SplitBackbone:
     """
 
     def __init__(self, backbone: BackboneModule, count: int) -> None:
-        """count: blocks of the second part. entry_name: the first of them, "" where no single module is"""
+        """count: blocks of the second part. entry_name: the first of them, "" where no single module is
+        memory_format: in which the second part is given what was kept
+        """
         groups = _group_blocks(backbone, count)
         first = groups.head - count
         body = backbone.body
         self.backbone, self.entry_name = backbone, next(iter(_find_modules(body, groups, first)), "")
         self._entry = body.get_submodule(self.entry_name)
-        self._memory_format = torch.contiguous_format
+        self.memory_format = torch.contiguous_format
         self._skipped = [body.get_submodule(n) for layer in range(1, first) for n in _find_modules(body, groups, layer)]
 
     def forward_frozen(self, x: Tensor) -> Tensor:
@@ -89,20 +91,14 @@ class SplitBackbone:
         try:
             self.backbone(x)
         except _PrefixDone:
-            found = reached[0]
-            interleaved = found.ndim == 4 and found.is_contiguous(memory_format=torch.channels_last) and not found.is_contiguous()
-            self._memory_format = torch.channels_last if interleaved else torch.contiguous_format
-            return found
+            return reached[0]
         finally:
             hook.remove()
         raise ValueError(f"{self.entry_name} is not called")
 
     def forward_trained(self, reached: Tensor) -> Tensor:
-        """(B, …) → (B, D). The network is called on one black picture, its frozen blocks skipped, and goes on from `reached`.
-
-        In the memory layout in which `forward_frozen` left it last: a convolution of the other is slower.
-        """
-        reached = reached.contiguous(memory_format=self._memory_format)
+        """(B, …) → (B, D). The network is called on one black picture, its frozen blocks skipped, and goes on from `reached`."""
+        reached = reached.contiguous(memory_format=self.memory_format)
         hook = self._entry.register_forward_pre_hook(lambda module, inputs: (reached, *inputs[1:]))
         with _skip_modules(self._skipped):
             try:
@@ -127,7 +123,11 @@ def split_backbone(backbone: BackboneModule, count: int) -> SplitBackbone | None
     backbone.eval()
     try:
         with torch.no_grad():
-            whole, parts = backbone(x), split.forward_trained(split.forward_frozen(x))
+            reached = split.forward_frozen(x)
+            # As the network itself lays it out, once and for all: another layout would be slower, and have other last bits
+            interleaved = reached.ndim == 4 and reached.is_contiguous(memory_format=torch.channels_last)
+            split.memory_format = torch.channels_last if interleaved and not reached.is_contiguous() else torch.contiguous_format
+            whole, parts = backbone(x), split.forward_trained(reached)
         same = whole.shape == parts.shape and torch.allclose(whole, parts, RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE)
     except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, IndexError):
         same = False  # its parts are not one behind the other
