@@ -21,6 +21,7 @@ from phoropter.training.candidates.recipe import FINE_TUNING_FIELDS, Recipe
 
 MAX_ROWS = 600
 TAUGHT_ROWS = 1200  # with students, which learn from nothing
+FROZEN_ROWS = 1500  # where nothing but heads is trained
 CARRIED_SIZE = 128  # of networks with weights at hand: smaller pictures are strange to what saw 224 pixels
 TEACHER_SIZE = 72  # of teachers among them, which answer for every picture in every epoch
 MAX_EPOCHS = 6
@@ -44,8 +45,10 @@ def make_smoke_version(study: StudySpec) -> StudySpec:
     stand_ins = StandIns(carried, most, notes, study.base)
     shrunk = [_shrink_candidate(c, original, size, head_epochs, stand_ins) for c in original]
     candidates = _drop_identical([_copy_members(c, shrunk) for c in shrunk], notes)
+    frozen = bool(carried) and all(c.frozen or c.is_ensemble for c in candidates)
+    rows = TAUGHT_ROWS if taught else FROZEN_ROWS if frozen and "recipe.augment" not in study.sweep else MAX_ROWS
     changes: dict[str, Any] = {
-        "data": _shrink_data(study.data.model_dump(exclude_unset=True), size, TAUGHT_ROWS if taught else MAX_ROWS, notes),
+        "data": _shrink_data(study.data.model_dump(exclude_unset=True), size, rows, notes),
         "protocol": _shrink_protocol(study.protocol.model_dump(exclude_unset=True), notes),
         "sweep": {path: _shorten_values(path, values, size, notes) for path, values in study.sweep.items()},
         "tune": _shrink_tuning(study, {c.name for c in candidates}, size, notes),
