@@ -9,7 +9,7 @@ import pytest
 from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
 from phoropter.results.store import Store
-from phoropter.study.cost import RUN_SECONDS, ResourceEstimate, estimate_resources, follow_pace
+from phoropter.study.cost import RUN_SECONDS, ResourceEstimate, estimate_resources, follow_pace, note_speed
 from phoropter.study.display.time_left import TimeLeft
 from phoropter.study.executors import execute_study
 from phoropter.study.forecasts.measured_speeds import estimate_work, update_corrections, update_measured_speed
@@ -67,6 +67,15 @@ def test_cached_views_are_counted_in_images_bytes_and_time(tmp_path: Path) -> No
         + ", augment: [hflip], cached_views: 5}}\n",
     )
     assert both.feature_images == 2 * 120 * 6  # the larger pool holds the smaller one
+
+
+def test_the_speed_of_several_processes_is_not_taken_for_that_of_one(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(STUDY + "  - {name: a, backbone: test_resnet, weights: random}\n")
+    planned = plan_study(read_study(tmp_path / "study.yaml")[0], tmp_path / "cache")
+    for processes in ({"processes": 2}, {}):
+        record = {"cost": {"train_seconds": 100.0}, **processes}
+        note_speed(planned.runs[0], record, None, tmp_path, "cpu", 1)
+        assert (tmp_path / "speed.json").exists() == (not processes)
 
 
 def test_compiling_is_suggested_only_for_runs_long_enough_to_gain(tmp_path: Path) -> None:

@@ -225,6 +225,8 @@ def note_speed(run: PlannedRun, record: Mapping[str, Any], base: Path | None, ca
     A run that trained a network tells its speed, the first run of a frozen candidate that of its passes.
     threads: of this process, which may have a share of the machine alone
     """
+    if "processes" in record:  # the speed of several, whose number another study need not have
+        return
     sides = [(b, catalog.resolve_side(b, base)) for b in run.candidate.backbones]
     work = sum(estimate_work(b, side) for b, side in sides)
     if run.candidate.stores_features:

@@ -65,8 +65,7 @@ def join_helpers(device: str) -> Iterator[TrainingGroup | None]:
     try:
         yield group
     finally:
-        if group.is_leader and not group.is_broken:
-            group.send_message(None)
+        group.close()
 
 
 def help_leader(group: TrainingGroup) -> None:

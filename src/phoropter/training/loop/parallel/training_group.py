@@ -95,6 +95,13 @@ class TrainingGroup:
         """To be called where this process is about to end while the others wait for it, who notice."""
         self.is_broken = self._parted = True
 
+    def close(self) -> None:
+        """To be called by all at the end; those that wait for a message get None."""
+        if not self.is_broken:
+            if self.is_leader:
+                self.send_message(None)
+            dist.destroy_process_group()
+
     # -------------------------------------------------------------------------------------------------------------- messages
 
     def send_message(self, message: Any) -> None:
