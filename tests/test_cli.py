@@ -55,8 +55,8 @@ def test_flags_stay_few() -> None:
     assert all({"--quiet", "--verbose"} <= options for name, options in flags.items() if name != "weights")
     flags = {name: options - {"--quiet", "--verbose"} for name, options in flags.items()}
     places = {"--device", "--jobs", "--devices", "--per-device", "--executor", "--address"}
-    assert flags["run"] == {"--out", "--smoke", "--add", "--set", "--trust-code", *places}
-    assert flags["plan"] == {"--out", "--smoke", "--device", "--add", "--set", "--json", "--trust-code"}
+    assert flags["run"] == {"--out", "--smoke", "--add", "--set", "--budget", "--trust-code", *places}
+    assert flags["plan"] == {"--out", "--smoke", "--device", "--add", "--set", "--json", "--measure", "--trust-code"}
     assert flags["report"] == {"--out", "--section", "--maps", "--json", "--trust-code"}
     assert flags["compare"] == flags["folds"] == {"--out", "--trust-code"}
     assert flags["refit"] == {"--out", "--candidate", "--how", "--examples", "--layout", "--data", "--device", "--trust-code"}

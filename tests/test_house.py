@@ -480,7 +480,10 @@ TORCH_FREE = {
     "training.trained_on",
     "training.costs.inference_batch",
 }
-TORCH_ALSO = {"study.worker", "study.compute", "study.records", "study.executors", "study.processes.gpu_places"}
+TORCH_ALSO = {
+    *("study.worker", "study.compute", "study.records", "study.executors", "study.measuring"),
+    "study.processes.gpu_places",
+}
 HEAVY = {"scipy", "sklearn", "pandas", "matplotlib", "pyarrow", "wfdb", "pyedflib", "pywt", "rich", "jinja2"}
 
 

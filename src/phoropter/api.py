@@ -112,20 +112,21 @@ class Study(StudySpec):
 
         folder = open_place(out if out is not None else Path("runs") / self.name)
         console = make_progress_console(quiet)
-        with (
-            show_progress(self.name, console) as bars,
-            attach_loggers(bars, self.name, folder, callbacks=callbacks) as on_progress,
-        ):
-            limit = None if budget is None else TimeBudget.from_words(budget)
-            options, cache = ComputeOptions(device, add=add, folds_first=limit is not None), cache_dir(folder)
-            executor = executors.make_executor(options, cache, executors.Places(jobs, **places))
+        limit = None if budget is None else TimeBudget.from_words(budget)
+        options, cache = ComputeOptions(device, add=add, folds_first=limit is not None), cache_dir(folder)
+        executor = executors.make_executor(options, cache, executors.Places(jobs, **places))
+        with show_progress(self.name, console) as bars, attach_loggers(bars, self.name, folder, callbacks=callbacks) as tell:
             try:
-                executors.execute_study(self, folder, on_progress, cache=cache, executor=executor, budget=limit)
+                executors.execute_study(self, folder, tell, cache=cache, executor=executor, budget=limit)
             except BudgetSpent as spent:
                 warnings.warn(f"{spent}; the same call goes on from here", stacklevel=2)
         results = Results(Store(folder))
         if quiet and results.failures:
-            first = next(iter(results.failures.values()))
-            count = f"{len(results.failures)} run{'s' if len(results.failures) > 1 else ''} failed"
-            warnings.warn(f"{count}, the first ({first['candidate']}) with: {first['error']}", stacklevel=2)
+            warnings.warn(_describe_failed_runs(results), stacklevel=2)
         return results
+
+
+def _describe_failed_runs(results: Results) -> str:
+    first = next(iter(results.failures.values()))
+    count = f"{len(results.failures)} run{'s' if len(results.failures) > 1 else ''} failed"
+    return f"{count}, the first ({first['candidate']}) with: {first['error']}"

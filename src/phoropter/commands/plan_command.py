@@ -24,9 +24,7 @@ from phoropter.study_parts import check_device, describe_other_study, for_each_p
 
 if TYPE_CHECKING:
     from phoropter.commands.json_shapes import PlannedPart
-    from phoropter.results.store import Store
     from phoropter.study.measuring.measured_plan import MeasuredPlan
-    from phoropter.study.plan import Plan
     from phoropter.study.spec import StudySpec
 
 
@@ -93,7 +91,11 @@ def _describe_part(part: StudySpec, folder: Path, how: HowToPlan) -> PlannedPart
     if other and how.stated:
         raise other
     findings = check_leakage(planned, cache)
-    measured = _measure_part(planned, store, cache, how.device) if how.measure else None
+    measured = None
+    if how.measure:
+        from phoropter.study.measuring.measured_plan import measure_missing_runs
+
+        measured = measure_missing_runs(planned, store, cache, how.device)
     cost = measured.cost if measured else estimate_resources(planned, store, cache, how.device)
     if how.as_json:
         from phoropter.commands.json_documents import describe_planned_part
@@ -111,16 +113,6 @@ def _describe_part(part: StudySpec, folder: Path, how: HowToPlan) -> PlannedPart
     if other:  # the folder was not named here, so the plan may be all that is wanted
         print_line(make_warning_console(), f"run would stop: {other}")
     return None
-
-
-def _measure_part(planned: Plan, store: Store, cache: Path, device: str) -> MeasuredPlan:
-    import torch
-
-    from phoropter.study.measuring.measured_plan import measure_plan
-    from phoropter.training.loop.devices import resolve_device
-
-    found = resolve_device(device)
-    return measure_plan(planned, store, cache, found, torch.cuda.device_count() if found.type == "cuda" else 0)
 
 
 def _print_measured(measured: MeasuredPlan) -> None:

@@ -150,9 +150,8 @@ def _compute_study(
     learn_unknown_speeds(asked, store, cache, device, open_images)
     with follow_pace(asked, store, cache, device.type, torch.get_num_threads(), on_progress) as notify:
         computation = Computation(asked, store, cache, device, options.checkpoint_s, notify, options.group)
-        worker = _Worker(computation, failed_elsewhere, options.folds_first)
-        worker.compute_all()
-    complete_shifts(worker.computation, worker.failed)
+        failed = _Worker(computation, failed_elsewhere, options.folds_first).compute_all()
+    complete_shifts(computation, failed)
     if count_datasets_with_features(planned, cache, open_images) > with_features:
         write_audit()
     return store
@@ -181,7 +180,8 @@ class _Worker:
         self.attempts: Counter[str] = Counter()
         self.memory = MemoryWatch()
 
-    def compute_all(self) -> None:
+    def compute_all(self) -> set[str]:
+        """Returns the keys of the runs that failed, once all others are done."""
         total = len(self.planned.runs)
         while True:
             self.failed |= self.failed_elsewhere
@@ -189,7 +189,7 @@ class _Worker:
             if self.folds_first:
                 missing = order_by_folds(self.planned, missing)
             if not missing:
-                return
+                return self.failed
             done = total - len(missing)
             for runs in self._group_into_batches([r for r in missing if self._is_ready(r)]):
                 done += self._compute_unheld(runs, done, total)

@@ -18,7 +18,7 @@ from phoropter.study.cost import RUN_SECONDS
 from phoropter.study.forecasts.measured_speeds import find_machine_share, load_measured_speeds
 from phoropter.study.measuring import first_batches, measured_plan
 from phoropter.study.measuring.first_batches import BatchTimes
-from phoropter.study.measuring.measured_plan import MeasuredPlan, measure_plan, schedule_runs, slow_down
+from phoropter.study.measuring.measured_plan import MeasuredPlan, measure_missing_runs, schedule_runs, slow_down
 from phoropter.study.plan import Plan, plan_study
 from phoropter.study.spec import read_study
 from phoropter.training.fit import TrainingTask
@@ -53,7 +53,7 @@ def measure(planned: Plan, folder: Path, patch: pytest.MonkeyPatch, gpus: int = 
     patch.setattr(torch, "get_num_threads", lambda: count[0])
     patch.setattr(torch, "set_num_threads", lambda number: count.__setitem__(0, number))
     patch.setattr(first_batches, "find_machine_share", lambda device, number: 1.0)
-    return measure_plan(planned, Store(folder / "out"), folder, torch.device("cpu"), gpus)
+    return measure_missing_runs(planned, Store(folder / "out"), folder, "cpu", gpus)
 
 
 def test_places_are_forecast_by_measured_batches(planned: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +90,7 @@ def test_speeds_are_kept_and_what_cannot_be_measured_is_said(
         yield BatchTimes("cnn", task.candidate.backbones, True, (2.0,) * batches, 1)
 
     monkeypatch.setattr(measured_plan, "time_batches", fail_for_vit)
-    found = measure_plan(planned, Store(tmp_path / "out"), tmp_path, torch.device("cpu"))
+    found = measure_missing_runs(planned, Store(tmp_path / "out"), tmp_path, "cpu")
     assert found.problems == ("vit: out of memory",)
     networks = load_measured_speeds(tmp_path).networks
     assert networks.keys() == {"cpu test_resnet trained"}

@@ -31,6 +31,7 @@ from phoropter.study.measuring.first_batches import (
 )
 from phoropter.study.plan import Plan, PlannedRun
 from phoropter.training.fit import TrainingTask
+from phoropter.training.loop.devices import resolve_device
 
 BATCHES = 3  # of each network that are timed, behind one that is not
 LEAST_SPREAD = 0.15  # of an estimate, by which it may be off in any case: three batches do not tell more
@@ -74,11 +75,15 @@ class _Pace:
     high: float = 1 + LEAST_SPREAD
 
 
-def measure_plan(planned: Plan, store: Store, cache: Path, device: torch.device, gpus: int = 0) -> MeasuredPlan:
+def measure_missing_runs(planned: Plan, store: Store, cache: Path, asked: str = "auto", gpus: int | None = None) -> MeasuredPlan:
     """Times a few batches of each network on real pictures, keeps their speeds for later plans, and forecasts the missing runs.
 
-    gpus: how many there are · Raises DataError where no picture can be read. What else cannot be measured is said.
+    asked: the device, as `--device` spells it · gpus: how many there are; None: as many as torch sees, where it computes on one
+    Raises SpecError for a device that is not there. What cannot be measured is said.
     """
+    device = resolve_device(asked)
+    if gpus is None:
+        gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     began, missing = time.monotonic(), planned.missing_runs(store)
     threads, paces, problems = torch.get_num_threads(), dict[str, _Pace](), list[str]()
     peak = 0
