@@ -32,7 +32,7 @@ class FilePictures:
     """
 
     def __init__(self, root: Path, names: list[str], shown: list[str] | None = None) -> None:
-        self.root = root
+        self.root, self._root_text = root, str(root)
         self.file_names = names
         self.shown_names = names if shown is None else shown
 
@@ -59,7 +59,7 @@ class FilePictures:
     def byte_count(self, row: int) -> int:
         """Row → bytes of its file, 0 when it is gone."""
         try:
-            return os.stat(os.path.join(self.root, self.file_names[row])).st_size  # noqa: PTH116, PTH118 (called for every row)
+            return os.stat(os.path.join(self._root_text, self.file_names[row])).st_size  # noqa: PTH116, PTH118 (for every row)
         except OSError:
             return 0
 
