@@ -82,7 +82,10 @@ def main() -> None:
         print(sentence)
     if (asked.data / "weights").is_dir():
         os.environ.setdefault("PHOROPTER_WEIGHTS", str((asked.data / "weights").resolve()))
-    results = [result for name in asked.studies for result in run_parts(name, asked.out)]
+    try:
+        results = [result for name in asked.studies for result in run_parts(name, asked.out)]
+    except KeyboardInterrupt as stopped:  # a signal, after a checkpoint
+        raise SystemExit(f"{stopped or 'stopped'}; the same command goes on from here") from None
     print(
         "\n".join(
             [
