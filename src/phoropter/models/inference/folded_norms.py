@@ -66,7 +66,7 @@ def _is_foldable_norm(module: nn.Module) -> bool:
 
 def _find_pairs(backbone: BackboneModule, image: Tensor) -> tuple[list[tuple[str, str]], Tensor]:
     """(name of a convolution, name of the norm that reads its output) of all that are used once; and the features."""
-    made: dict[int, tuple[str, Tensor]] = {}  # the tensors are kept, so that no other gets the id of one
+    made: dict[int, tuple[str, Tensor]] = {}  # kept until a norm reads them, so that no other gets the id of one
     used: Counter[str] = Counter()
     pairs: list[tuple[str, str]] = []
 
@@ -76,8 +76,8 @@ def _find_pairs(backbone: BackboneModule, image: Tensor) -> tuple[list[tuple[str
 
     def note_input(name: str, given: Tensor) -> None:
         used[name] += 1
-        if id(given) in made:
-            pairs.append((made[id(given)][0], name))
+        if (found := made.pop(id(given), None)) is not None:
+            pairs.append((found[0], name))
 
     with _watched(backbone, note_output, note_input):
         features = backbone(image)
