@@ -20,9 +20,11 @@ class PublishedFigure(Spec):
 class PublishedSample(Spec):
     """What published figures rest on, as far as the source says: an interval of theirs is derived from it and from nothing else.
 
-    rows:  tested rows behind every accuracy and top-5 accuracy
-    runs:  trained models behind every printed standard deviation · folds: of their cross-validation
-    unseen_positives, unseen_negatives: rows of unseen sites behind every figure of an `unseen_` metric
+    rows: tested rows behind every accuracy and top-5 accuracy
+    runs: trained models behind every printed standard deviation
+    folds: of the cross-validation of these models
+    unseen_positives: rows of the positive class behind every figure of unseen sites
+    unseen_negatives: the other rows behind it
     """
 
     rows: int | None = Field(default=None, ge=1)
