@@ -233,16 +233,11 @@ def meet_errors() -> None:
 
 
 def lose_a_process() -> None:
-    """The second process dies in the middle of a training, or finds too little memory in a network with batch norm."""
+    """One process dies in the middle of a training, or finds too little memory in a network with batch norm."""
     bench, case = Bench(), json.loads(os.environ["TOGETHER"])
+    lost = short_memory(8) if case["how"] == "memory" else plant_error(True, lambda: os._exit(9))
     try:
-        with (
-            short_memory(8)
-            if case["how"] == "memory"
-            else plant_error(True, lambda: os._exit(9))
-            if bench.group.rank
-            else nullcontext()
-        ):
+        with lost if bench.group.rank == case["rank"] else nullcontext():
             bench.train(bench.task("lost", {"backbone": case["backbone"]}, {}))
     except StopRequest as stop:
         sys.exit(stop.exit_code)
