@@ -1,4 +1,4 @@
-"""`nox`: the tests on every Python that pyproject.toml claims; `nox -- -k folds` passes words on to pytest."""
+"""`nox`: the tests on every Python that pyproject.toml claims, and on the next; `nox -- -k folds` passes words on to pytest."""
 
 from __future__ import annotations
 
