@@ -190,14 +190,20 @@ class RemoteStore:
             ended.set()
             renewer.join()
             with suppress(Exception):  # a claim that stays is stale in a few minutes
-                self.client.delete(name)
+                if self._holds_claim(name, mine):  # else it was taken over while this process was frozen
+                    self.client.delete(name)
 
     def _renew_claim(self, name: str, mine: str, ended: threading.Event) -> None:
         count = 0
         while not ended.wait(RENEW_S):
             count += 1
             with suppress(Exception):  # others may take the run over then, and write the same bytes
-                self.client.put(name, f"{mine} {count}".encode())
+                if self._holds_claim(name, mine):
+                    self.client.put(name, f"{mine} {count}".encode())
+
+    def _holds_claim(self, name: str, mine: str) -> bool:
+        claim = self._read_object(name)
+        return claim is not None and claim.startswith(mine.encode())
 
     def _take_over(self, name: str, mine: str) -> bool:
         """Whether a claim that is there is this process's own (its creation was sent twice), gone, or stale, and is taken."""
