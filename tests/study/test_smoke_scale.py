@@ -13,6 +13,7 @@ from phoropter.models.catalog import check_size
 from phoropter.results.stats.trends import MIN_EPOCHS
 from phoropter.study.plan import plan_study
 from phoropter.study.smoke_scale import (
+    FROZEN_FOLDS,
     FROZEN_ROWS,
     HEAD_EPOCHS,
     LEAST_LR,
@@ -175,6 +176,7 @@ def test_weights_at_hand_stand_in_frozen_and_fusions_of_them_are_trained_to_the_
         assert c.recipe.total_epochs == HEAD_EPOCHS and all(
             b.weights_path == str(weights / f"{b.name}.mine.safetensors") for b in c.backbones
         )
+    assert [p.protocol.folds for p in small_parts("sonic-wesad")[:2]] == [FROZEN_FOLDS, 2]
     assert small.data.max_samples == FROZEN_ROWS and small_parts("attention-or-convolution")[0].data.max_samples == MAX_ROWS
     assert small.data.size == 128 and {b.size for c in small.parsed_candidates for b in c.backbones} == {128, 126}
     said = " ".join(small.context.smoke_changes)

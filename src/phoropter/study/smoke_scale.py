@@ -31,6 +31,7 @@ STUDENT_EPOCHS = 10  # students and the same networks without a teacher: enough 
 LEAST_LR = 1e-3  # of networks that begin from random weights instead of pretrained ones, and of heads
 MAX_BATCH = 16  # few rows make few steps
 MAX_FOLDS = 2
+FROZEN_FOLDS = 5  # where nothing but heads is trained
 MAX_SWEEP_VALUES = 2  # values kept of each sweep: the first and the last
 
 
@@ -46,10 +47,12 @@ def make_smoke_version(study: StudySpec) -> StudySpec:
     shrunk = [_shrink_candidate(c, original, size, head_epochs, stand_ins) for c in original]
     candidates = _drop_identical([_copy_members(c, shrunk) for c in shrunk], notes)
     frozen = bool(carried) and all(c.frozen or c.is_ensemble for c in candidates)
-    rows = TAUGHT_ROWS if taught else FROZEN_ROWS if frozen and "recipe.augment" not in study.sweep else MAX_ROWS
+    cheap = frozen and not taught and "recipe.augment" not in study.sweep
+    rows = TAUGHT_ROWS if taught else FROZEN_ROWS if cheap else MAX_ROWS
+    folds = FROZEN_FOLDS if cheap else MAX_FOLDS
     changes: dict[str, Any] = {
         "data": _shrink_data(study.data.model_dump(exclude_unset=True), size, rows, notes),
-        "protocol": _shrink_protocol(study.protocol.model_dump(exclude_unset=True), notes),
+        "protocol": _shrink_protocol(study.protocol.model_dump(exclude_unset=True), folds, notes),
         "sweep": {path: _shorten_values(path, values, size, notes) for path, values in study.sweep.items()},
         "tune": _shrink_tuning(study, {c.name for c in candidates}, size, notes),
         "learning_curve": _shrink_learning_curve(study, notes),
@@ -111,7 +114,8 @@ def _shrink_data(data: dict[str, Any], size: int, most: int, notes: dict[str, No
     return {**data, "size": size}
 
 
-def _shrink_protocol(protocol: dict[str, Any], notes: dict[str, None]) -> dict[str, Any]:
+def _shrink_protocol(protocol: dict[str, Any], most: int, notes: dict[str, None]) -> dict[str, Any]:
+    """One seed, one repeat, at most `most` folds; two in place of other splits, for which there may be too few groups or rows."""
     seeds = tuple(protocol.get("seeds", (0,)))
     if len(seeds) > 1:
         notes[f"1 seed instead of {len(seeds)}"] = None
@@ -126,9 +130,9 @@ def _shrink_protocol(protocol: dict[str, Any], notes: dict[str, None]) -> dict[s
         folds = {"split": "stratified-k-fold", "folds": MAX_FOLDS}
         protocol = {key: value for key, value in protocol.items() if key != "folds_file"}
     in_folds = str(protocol.get("split", "stratified-k-fold")).endswith("k-fold") or "folds" in protocol
-    if in_folds and protocol.get("folds", 5) > MAX_FOLDS:
-        notes[f"{MAX_FOLDS} folds instead of {protocol.get('folds', 5)}"] = None
-        folds |= {"folds": MAX_FOLDS}
+    if in_folds and protocol.get("folds", 5) > most:
+        notes[f"{most} folds instead of {protocol.get('folds', 5)}"] = None
+        folds |= {"folds": most}
     return {**protocol, "seeds": seeds[:1], **({"repeats": 1} if "repeats" in protocol else {}), **folds}
 
 
