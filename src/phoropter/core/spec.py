@@ -232,7 +232,11 @@ def _describe_error(kind: type[Spec], error: ValidationError, source: SourceMap,
     return f"{where}: {came}, which does not fit: {message.replace('input ', 'it ', 1)}"
 
 
-_WORDS_OF_YAML = {"a valid tuple": "a list in brackets", "a valid list": "a list in brackets", "a valid dictionary": "a mapping of keys"}
+_WORDS_OF_YAML = {
+    "a valid tuple": "a list in brackets",
+    "a valid list": "a list in brackets",
+    "a valid dictionary": "a mapping of keys",
+}
 
 
 def _name_owner(kind: type[Spec], word: str) -> str:
