@@ -13,6 +13,10 @@ from phoropter.training.augmentation.spec import parse_steps
 from phoropter.training.candidates.fine_tuning.phase import Phase
 from phoropter.training.candidates.recipe import ImbalanceSpec, OptimizerSpec, Recipe, ScheduleSpec
 
+# Of a logistic regression, on features of networks or of a table; the one with the least loss on inner folds is taken. Where few
+# people are held out, the inner loss of weak penalties is worse than that of guessing.
+L2_PENALTIES = (10.0, 1.0, 0.1, 0.01, 0.001)
+
 
 def parse_recipe(
     value: Any, base: Recipe | None = None, source: SourceMap | None = None, at: Location = (), *, swept: bool = False
@@ -152,7 +156,7 @@ PRESETS: dict[str, Recipe] = {
             augment=parse_steps("hflip"),
         ),
         # Ours: the head solved as by scikit-learn's LogisticRegression; the penalty is chosen on inner folds.
-        _make_preset("logistic", Phase(train="head", epochs=1, lr=1.0), batch_size=64, l2_penalties=(0.1, 0.01, 0.001)),
+        _make_preset("logistic", Phase(train="head", epochs=1, lr=1.0), batch_size=64, l2_penalties=L2_PENALTIES),
         # Ours: random weights need a higher rate and more epochs.
         _make_preset(
             "scratch", Phase(epochs=30, lr=1e-3), optimizer=OptimizerSpec(weight_decay=0.05), schedule=ScheduleSpec(warmup=0.05)

@@ -15,6 +15,7 @@ from phoropter.core.errors import DataError, LeakageError
 from phoropter.core.seeds import seed_of
 from phoropter.data.dataset import Dataset
 from phoropter.data.splits.protocol import Split
+from phoropter.training.candidates.presets import L2_PENALTIES
 from phoropter.training.candidates.table_spec import TableSpec
 from phoropter.training.loop.history import HistoryRow
 from phoropter.training.solved_heads.logistic_regression import fit_logistic
@@ -22,7 +23,6 @@ from phoropter.training.solved_heads.problem import LogisticProblem
 from phoropter.training.tables.prediction_file import FoldPredictions
 from phoropter.training.tables.row_features import RowFeatures
 
-L2_PENALTIES = (1.0, 0.1, 0.01, 0.001)  # of a logistic regression; the one with the least loss on inner folds is taken
 INNER_FOLDS = 3
 _SMALLEST = 1e-30  # in place of a probability of 0, whose logarithm is not finite
 Rows = NDArray[np.int64]
