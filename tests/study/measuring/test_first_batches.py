@@ -156,6 +156,20 @@ def test_a_network_that_cannot_be_measured_is_left_to_its_run(
         monkeypatch.setattr(first_batches, name, value)
     learn(planned, tmp_path / "out", tmp_path)
     assert load_measured_speeds(tmp_path).networks == {}
+    assert not list((tmp_path / "measuring").iterdir())
+
+
+def test_a_network_that_killed_the_process_which_measured_it_is_not_measured_again(
+    planned: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(first_batches, "time_batches", lambda task, batches: told.append(task.candidate.name) or iter(()))
+    for name, value in (("WORTH_S", 0.0), ("LEAST_IMAGES", 0)):
+        monkeypatch.setattr(first_batches, name, value)
+    (tmp_path / "measuring").mkdir()
+    (tmp_path / "measuring" / planned.runs[0].key).touch()  # as a process leaves it that is killed meanwhile
+    learn(planned, tmp_path / "out", tmp_path)
+    assert planned.runs[0].candidate.name == "cnn" and told == ["probe"]
 
 
 def test_no_prediction_depends_on_it(study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

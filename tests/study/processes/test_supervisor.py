@@ -35,6 +35,9 @@ LINGERING = """
 import multiprocessing, os, signal, time
 from pathlib import Path
 from phoropter.data.images import decode_pool
+from phoropter.study.measuring import first_batches
+
+first_batches.WORTH_S = float("inf")  # or the stages would first be met while speeds are measured
 
 HERE, STAGE = Path(__file__).parent, os.environ.get("LINGER", "")
 IN_WORKER = multiprocessing.parent_process() is not None

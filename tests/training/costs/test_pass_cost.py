@@ -12,6 +12,7 @@ import torch
 
 from phoropter.data.splits.protocol import make_splits
 from phoropter.data.splits.spec import KFold
+from phoropter.models.classifier import Classifier
 from phoropter.training import feature_cache
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import PRESETS
@@ -87,16 +88,15 @@ def test_the_batch_does_not_depend_on_where_a_pass_was_interrupted(
 ) -> None:
     shown: list[int] = []
     task = made_task(few_digits, tmp_path)
-    model = build_model(task)
-    forward = model.forward_features
+    forward = Classifier.forward_features
 
-    def counted(pictures: torch.Tensor, only: int | None = None) -> Any:
+    def counted(model: Classifier, pictures: torch.Tensor, only: int | None = None) -> Any:
         shown.append(len(pictures))
-        return forward(pictures, only)
+        return forward(model, pictures, only)
 
     monkeypatch.setattr(feature_cache, "choose_inference_batch", lambda side, device: 64)
-    monkeypatch.setattr(model, "forward_features", counted)
-    extract_features(model, task.pixels, tmp_path, CPU)
+    monkeypatch.setattr(Classifier, "forward_features", counted)  # of the copy, too, whose norms are folded
+    extract_features(build_model(task), task.pixels, tmp_path, CPU)
     count = len(task.pixels)
     assert shown == [min(64, count - start) for start in range(0, count, 64)]
 

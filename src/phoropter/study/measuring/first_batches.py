@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -61,7 +61,8 @@ def learn_unknown_speeds(
     """Measures the networks of the missing runs whose speed is not known here, by a hundredth of what they will be shown.
 
     So the time left is right from the beginning, and not once each network has had its turn. Several processes of one study wait
-    for the first. A network that cannot be measured is left to its run, which says what is wrong.
+    for the first. A network that cannot be measured is left to its run, which says what is wrong. So is one that killed the
+    process that measured it, which leaves a mark in CACHE/measuring.
     """
     missing = planned.missing_runs(store)
     if estimate_resources(planned, store, cache, device.type).seconds < WORTH_S:
@@ -76,10 +77,21 @@ def learn_unknown_speeds(
             if count < LEAST_IMAGES:
                 continue
             rows = spread_rows(run.split.train, count)
-            with suppress(Exception):
+            with suppress(Exception), _marked_once(cache / "measuring" / run.key):
                 task = make_measured_task(planned, run, rows, open_images(run.image_set), device, aside)
                 for times in time_batches(task, 1):
                     keep_speeds(times, planned.study.base, cache, device.type)
+
+
+@contextmanager
+def _marked_once(mark: Path) -> Iterator[None]:
+    """A file that stands while the block runs, and longer if the process is killed. Raises FileExistsError where it stands."""
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch(exist_ok=False)
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
 
 
 def list_measurable(planned: Plan, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
