@@ -34,20 +34,20 @@ WARM_UP_S = 60.0
 STUDIES = {
     "frozen": """\
 name: frozen
-data: {digits: true, size: 48, max_samples: 1600}
+data: {digits: true, size: 128, max_samples: 1600}
 protocol: {split: stratified-k-fold, folds: 3, seeds: [0]}
 candidates:
   - {backbone: mobilenetv3_small_100, weights: random, frozen: true, recipe: logistic}
   - {backbone: mobilenetv2_100, weights: random, frozen: true, recipe: logistic}
   - {backbone: resnet18, weights: random, frozen: true, recipe: probe}
-  - {backbone: vit_tiny_patch16_224, size: 48, weights: random, frozen: true, recipe: logistic}
+  - {backbone: vit_tiny_patch16_224, size: 128, weights: random, frozen: true, recipe: logistic}
   - {backbone: resnet50, weights: random, frozen: true, recipe: logistic}
 """,
     "trained": """\
 name: trained
 data: {digits: true, size: 32, max_samples: 300}
 protocol: {split: stratified-k-fold, folds: 3, seeds: [0]}
-recipe: {preset: scratch, epochs: 4}
+recipe: {preset: scratch, epochs: 80}
 candidates:
   - {backbone: test_resnet, weights: random}
   - {backbone: test_vit, weights: random, size: 32}
@@ -59,8 +59,8 @@ data: {digits: true, size: 64, max_samples: 240}
 protocol: {split: stratified-k-fold, folds: 3, seeds: [0]}
 candidates:
   - {name: probe, backbone: resnet18, weights: random, frozen: true, recipe: logistic}
-  - {name: cnn, backbone: test_resnet, weights: random, recipe: {preset: scratch, epochs: 4}}
-  - {name: mobile, backbone: mobilenetv2_100, weights: random, recipe: {preset: scratch, epochs: 2}}
+  - {name: cnn, backbone: test_resnet, weights: random, recipe: {preset: scratch, epochs: 60}}
+  - {name: mobile, backbone: mobilenetv2_100, weights: random, recipe: {preset: scratch, epochs: 24}}
   - {name: both, fuse: [cnn, mobile], mode: ensemble}
 """,
 }
