@@ -54,7 +54,10 @@ def correct_selected_best(
     gains, again, done = 0.0, 0, 0
     while done < resamples:
         count = min(resamples - done, max(1, _BLOCK // n_units))
-        drawn = draw.multinomial(n_units, np.full(n_units, 1 / n_units), size=count).astype(np.float64)
+        # Units drawn one by one and counted: many times as fast as a multinomial draw of their counts
+        drawn = np.stack([np.bincount(draw.integers(0, n_units, n_units), minlength=n_units) for _ in range(count)]).astype(
+            np.float64
+        )
         chosen = np.argmax(scores + drawn @ slopes.T - total, axis=1)
         left = (drawn == 0).astype(np.float64)
         left *= n_units / np.maximum(left.sum(axis=1, keepdims=True), 1)
