@@ -34,13 +34,13 @@ WARM_UP_S = 60.0
 STUDIES = {
     "frozen": """\
 name: frozen
-data: {digits: true, size: 128, max_samples: 1600}
+data: {digits: true, size: 224, max_samples: 1600}
 protocol: {split: stratified-k-fold, folds: 3, seeds: [0]}
 candidates:
   - {backbone: mobilenetv3_small_100, weights: random, frozen: true, recipe: logistic}
   - {backbone: mobilenetv2_100, weights: random, frozen: true, recipe: logistic}
   - {backbone: resnet18, weights: random, frozen: true, recipe: probe}
-  - {backbone: vit_tiny_patch16_224, size: 128, weights: random, frozen: true, recipe: logistic}
+  - {backbone: vit_tiny_patch16_224, weights: random, frozen: true, recipe: logistic}
   - {backbone: resnet50, weights: random, frozen: true, recipe: logistic}
 """,
     "trained": """\
