@@ -76,13 +76,9 @@ def extract_cached_views(
     Its augmentation must not depend on the batch. Raises DiskError before the first view is computed.
     """
     assert loader.augmentation is not None and not loader.augmentation.depends_on_batch
-    augmentation, ids = loader.augmentation.identity(), digest_array(loader.dataset.hashed_ids)
     views = [
-        [
-            _make_feature_array(model, i, identity, loader.pixels, cache, dtype, [augmentation, ids, view])
-            for i, identity in enumerate(identities)
-        ]
-        for view in range(count)
+        [_make_feature_array(model, i, identity, loader.pixels, cache, dtype, view) for i, identity in enumerate(identities)]
+        for view in identify_views(loader, count)
     ]
     arrays = [array for branches in views for array in branches]
     missing_bytes = sum(array.nbytes for array in arrays if not array.is_complete)
@@ -95,6 +91,14 @@ def extract_cached_views(
         return _load_or_extract_branch(model, branch, array, partial(load_view_images, loader, view), report(array))
 
     return tuple(tuple(load_or_extract(view, branch) for branch in range(len(identities))) for view in range(count))
+
+
+def identify_views(loader: PixelLoader, count: int) -> list[Any]:
+    """What decides the images of each of `count` views, as entries are keyed by it; `clean` where nothing is augmented."""
+    if loader.augmentation is None:
+        return ["clean"] * count
+    augmentation, ids = loader.augmentation.identity(), digest_array(loader.dataset.hashed_ids)
+    return [[augmentation, ids, view] for view in range(count)]
 
 
 def load_view_images(loader: PixelLoader, view: int, rows: NDArray[np.int64]) -> torch.Tensor:
@@ -120,11 +124,20 @@ def share_progress(
 
 
 def feature_entry_key(
-    model: Classifier, branch: int, identity: str, pixels: Pixels, dtype: str = "float32", view: Any = "clean"
+    model: Classifier,
+    branch: int,
+    identity: str,
+    pixels: Pixels,
+    dtype: str = "float32",
+    view: Any = "clean",
+    before: str | None = None,
 ) -> str:
-    """The folder name of a branch's entry: a digest of pixels, weights, size, crop and view, and of the dtype if not float32."""
-    narrow = [] if dtype == "float32" else [dtype]
-    return digest([pixels.identity, identity, model.branches[branch].side, model.spec.center_crop, view, NUMERICS, *narrow])
+    """The folder name of a branch's entry: a digest of pixels, weights, size, crop and view, and of the dtype if not float32.
+
+    before: name of the block where the entry ends; None: it is of the whole branch
+    """
+    more = ([] if dtype == "float32" else [dtype]) + ([] if before is None else ["before", before])
+    return digest([pixels.identity, identity, model.branches[branch].side, model.spec.center_crop, view, NUMERICS, *more])
 
 
 def _make_feature_array(

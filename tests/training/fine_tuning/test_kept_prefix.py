@@ -70,7 +70,7 @@ def test_each_picture_goes_through_the_frozen_part_once(few_digits: Any, tmp_pat
     for _ in range(2):
         run = train(task_of(few_digits, tmp_path, LAST, **fused, fuse=members))
     assert len(run.learnt_features[0]) == 2 and [len(a) for a in run.learnt_features[0]] == [150, 150]
-    trials = 2 * 2 * (2 + 1)  # of each run and branch: two pictures of noise to compare, one for the shape
+    trials = 2 * 2 * 2  # of each run and branch: two pictures of noise to compare
     assert sum(shown) == 2 * 150 + trials
 
 

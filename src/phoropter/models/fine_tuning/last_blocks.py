@@ -67,7 +67,7 @@ class SplitBackbone:
 
     def __init__(self, backbone: BackboneModule, count: int) -> None:
         """count: blocks of the second part. entry_name: the first of them, "" where no single module is
-        memory_format: in which the second part is given what was kept
+        memory_format: in which the second part is given what was kept · entry_shape: of what reaches it, of one image
         """
         groups = _group_blocks(backbone, count)
         first = groups.head - count
@@ -75,6 +75,7 @@ class SplitBackbone:
         self.backbone, self.entry_name = backbone, next(iter(_find_modules(body, groups, first)), "")
         self._entry = body.get_submodule(self.entry_name)
         self.memory_format = torch.contiguous_format
+        self.entry_shape: tuple[int, ...] = ()
         self._skipped = [body.get_submodule(n) for layer in range(1, first) for n in _find_modules(body, groups, layer)]
 
     def forward_frozen(self, x: Tensor) -> Tensor:
@@ -124,6 +125,7 @@ def split_backbone(backbone: BackboneModule, count: int) -> SplitBackbone | None
     try:
         with torch.no_grad():
             reached = split.forward_frozen(x)
+            split.entry_shape = tuple(reached.shape[1:])
             # As the network itself lays it out, once and for all: another layout would be slower, and have other last bits
             interleaved = reached.ndim == 4 and reached.is_contiguous(memory_format=torch.channels_last)
             split.memory_format = torch.channels_last if interleaved and not reached.is_contiguous() else torch.contiguous_format

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phoropter.core.files import digest, digest_array, require_space
+from phoropter.core.files import require_space
+from phoropter.data.images.pixels import Pixels
 from phoropter.models.classifier import Classifier
 from phoropter.models.fine_tuning.last_blocks import SplitBackbone, split_backbone
 from phoropter.models.heads import Outputs
@@ -26,8 +27,9 @@ from phoropter.training.array_cache import CachedArray, ProgressFunction
 from phoropter.training.batches.loading import PixelLoader
 from phoropter.training.candidates.recipe import Recipe
 from phoropter.training.feature_cache import (
-    NUMERICS,
     CachedFeatures,
+    feature_entry_key,
+    identify_views,
     load_or_extract_rows,
     load_view_images,
     share_progress,
@@ -70,12 +72,12 @@ def keep_prefix(
     splits = tuple(split for split in found if split is not None)
     if len(splits) < len(found):
         return None
-    count = recipe.n_cached_views or 1
+    count, branches = recipe.n_cached_views or 1, list(zip(identities, splits, strict=True))
     made = [
-        [_make_array(model, split, identity, loader, cache, view) for split, identity in zip(splits, identities, strict=True)]
-        for view in range(count)
+        [_make_array(model, i, identity, split, loader.pixels, cache, view) for i, (identity, split) in enumerate(branches)]
+        for view in identify_views(loader, count)
     ]
-    arrays = [array for branches in made for array in branches]
+    arrays = [array for view in made for array in view]
     if any(array.nbytes > MAX_KEPT_BYTES for array in arrays):
         return None
     require_space(cache, sum(a.nbytes for a in arrays if not a.is_complete), "keeping what the frozen part of a network says")
@@ -102,19 +104,12 @@ def can_keep_prefix(recipe: Recipe) -> bool:
 
 
 def _make_array(
-    model: Classifier, split: SplitBackbone, identity: str, loader: PixelLoader, cache: Path, view: int
+    model: Classifier, branch: int, identity: str, split: SplitBackbone, pixels: Pixels, cache: Path, view: Any
 ) -> CachedArray:
-    backbone, augmentation = split.backbone, loader.augmentation
-    shown: Any = "clean"
-    if augmentation is not None:
-        shown = [augmentation.identity(), digest_array(loader.dataset.hashed_ids), view]
-    parts = [loader.pixels.identity, identity, backbone.side, model.spec.center_crop, shown, NUMERICS, "before", split.entry_name]
-    with torch.no_grad():
-        shape = split.forward_frozen(torch.zeros(1, 3, backbone.side, backbone.side, device=loader.device)).shape[1:]
     return CachedArray(
-        cache / "features" / digest(parts),
+        cache / "features" / feature_entry_key(model, branch, identity, pixels, view=view, before=split.entry_name),
         "features.npy",
-        (len(loader.pixels), *shape),
+        (len(pixels), *split.entry_shape),
         "float32",
-        f"what {backbone.name} says before {split.entry_name}",
+        f"what {split.backbone.name} says before {split.entry_name}",
     )
