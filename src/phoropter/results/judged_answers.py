@@ -35,3 +35,16 @@ def judge_answers(predictions: Predictions) -> JudgedAnswers:
     right = hits.all(axis=1)
     confidence = np.where(right, sure.min(axis=1), np.where(hits, 0, sure).max(axis=1))
     return JudgedAnswers(right, confidence, predicted, float(hits.mean()))
+
+
+def find_confused_rows(
+    wrong: NDArray[np.int64], labels: NDArray[np.int64], predicted: NDArray[np.int64], n_classes: int, pairs: int, each: int
+) -> dict[tuple[int, int], NDArray[np.int64]]:
+    """(true, predicted) class → the first `each` rows of each of the `pairs` most frequent confusions, the most frequent first.
+
+    wrong: (w,) the rows that are answered wrong, in the order in which they are preferred · labels, predicted: (n,) classes
+    """
+    codes = labels[wrong] * n_classes + predicted[wrong]
+    found, counts = np.unique(codes, return_counts=True)
+    frequent = found[np.argsort(-counts, kind="stable")][:pairs].tolist()
+    return {divmod(code, n_classes): wrong[codes == code][:each] for code in frequent}

@@ -17,6 +17,7 @@ from phoropter.report.summary.unit_scores import score_units
 from phoropter.results.clinical.calibration_line import estimate_calibration_line
 from phoropter.results.intervals.bootstrap import RESAMPLES, Bootstrap
 from phoropter.results.intervals.bootstrap_intervals import bootstrap_interval
+from phoropter.results.judged_answers import find_confused_rows
 from phoropter.results.metrics.by_group import score_by_group
 from phoropter.results.metrics.registry import METRICS, compute_metrics_checked
 from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities
@@ -145,10 +146,10 @@ class CandidateReader:
             pairs = np.bincount(labelled.labels * size + labelled.predicted_labels, minlength=size * size)
             candidate.confusion += pairs.reshape(size, size)
             confidence = labelled.probabilities.max(axis=1)
-            wrong, right = _find_examples(run.key, predictions, labelled.predicted_labels, confidence)
+            wrong, right, confused = _find_examples(run.key, predictions, labelled.predicted_labels, confidence)
             candidate.mistakes = _keep_most_confident([*candidate.mistakes, *wrong])
             candidate.right_answers = _keep_most_confident([*candidate.right_answers, *right])
-            for pair, answers in _find_confused(run.key, predictions, labelled.predicted_labels, confidence).items():
+            for pair, answers in confused.items():
                 kept = _keep_most_confident([*candidate.confused.get(pair, ()), *answers])
                 candidate.confused[pair] = kept[:MAX_OF_PAIR]
         for row_name, values in _numeric_columns(run.history).items():
@@ -234,31 +235,25 @@ def _join_rows(read: Sequence[_RunRows]) -> HeldOutRows:
 
 def _find_examples(
     key: str, predictions: Predictions, predicted: Ints, confidence: Floats
-) -> tuple[list[ExampleAnswer], list[ExampleAnswer]]:
-    """The most confident wrong answers, and the most confident right answer of each class."""
+) -> tuple[list[ExampleAnswer], list[ExampleAnswer], dict[tuple[int, int], list[ExampleAnswer]]]:
+    """The most confident wrong answers, the most confident right answer of each class, and the most confident answers of each
+    frequent confusion, (true, predicted) class → answers.
+    """
     surest = np.argsort(-confidence, kind="stable")
     is_right = predicted == predictions.labels
-    right = surest[is_right[surest]]
+    wrong, right = surest[~is_right[surest]], surest[is_right[surest]]
     _, first = np.unique(predictions.labels[right], return_index=True)
-    chosen = (surest[~is_right[surest]][:MAX_EXAMPLES], right[np.sort(first)][:MAX_EXAMPLES])
-    wrong, correct = ([_make_example(key, predictions, predicted, confidence, int(i)) for i in rows] for rows in chosen)
-    return wrong, correct
+    n_classes = predictions.logits.shape[1]
+    confused = find_confused_rows(wrong, predictions.labels, predicted, n_classes, MAX_PAIRS, MAX_OF_PAIR)
 
+    def make_examples(rows: Ints) -> list[ExampleAnswer]:
+        return [_make_example(key, predictions, predicted, confidence, int(i)) for i in rows]
 
-def _find_confused(
-    key: str, predictions: Predictions, predicted: Ints, confidence: Floats
-) -> dict[tuple[int, int], list[ExampleAnswer]]:
-    """(true, predicted) class → the most confident answers of each of the most frequent confusions."""
-    wrong = np.flatnonzero(predicted != predictions.labels)
-    pairs = predictions.labels[wrong] * predictions.logits.shape[1] + predicted[wrong]
-    found, counts = np.unique(pairs, return_counts=True)
-    surest: dict[tuple[int, int], list[ExampleAnswer]] = {}
-    for pair in found[np.argsort(-counts, kind="stable")][:MAX_PAIRS]:
-        rows = wrong[pairs == pair]
-        rows = rows[np.argsort(-confidence[rows], kind="stable")][:MAX_OF_PAIR]
-        true, answered = divmod(int(pair), predictions.logits.shape[1])
-        surest[true, answered] = [_make_example(key, predictions, predicted, confidence, int(i)) for i in rows]
-    return surest
+    return (
+        make_examples(wrong[:MAX_EXAMPLES]),
+        make_examples(right[np.sort(first)][:MAX_EXAMPLES]),
+        {pair: make_examples(rows) for pair, rows in confused.items()},
+    )
 
 
 def _make_example(key: str, predictions: Predictions, predicted: Ints, confidence: Floats, i: int) -> ExampleAnswer:

@@ -24,7 +24,7 @@ from phoropter.data.positive_class import find_positive
 from phoropter.data.recordings.bundle_view import get_bundle_view
 from phoropter.models import classifier as classifiers
 from phoropter.models.backbones import BackboneModule
-from phoropter.results.judged_answers import judge_answers
+from phoropter.results.judged_answers import find_confused_rows, judge_answers
 from phoropter.results.metrics.custom import Metric
 from phoropter.results.metrics.probabilities import average_probabilities
 from phoropter.results.metrics.registry import compute_metrics
@@ -233,20 +233,14 @@ def encode_examples(held_out: Predictions, rows: NDArray[np.int64], pixels: Pixe
     surest = np.argsort(-judged.confidence, kind="stable")
     wrong, right = surest[~judged.is_right[surest]], surest[judged.is_right[surest]]
     _, first = np.unique(held_out.labels[right], axis=0, return_index=True)  # the surest of each class
-    shown = np.concatenate([wrong[:MAX_MISTAKES], _find_confused(held_out, wrong), right[np.sort(first)][:MAX_RIGHT]])
+    confused: dict[tuple[int, int], NDArray[np.int64]] = {}
+    if not held_out.is_multi_label:
+        n_classes = held_out.logits.shape[1]
+        confused = find_confused_rows(wrong, held_out.labels, judged.predicted, n_classes, MAX_PAIRS, MAX_OF_PAIR)
+    shown = np.concatenate([wrong[:MAX_MISTAKES], *confused.values(), right[np.sort(first)][:MAX_RIGHT]])
     shown = np.array(list(dict.fromkeys(shown.tolist())), np.int64)
     images = pixels.batch(rows[shown]) if len(shown) else ()
     return {str(held_out.ids[row]): encode_thumbnail(image) for row, image in zip(shown, images, strict=True)}
-
-
-def _find_confused(held_out: Predictions, wrong: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Of wrongly answered rows, the surest first, those of the most frequent confusions; none of several labels a row."""
-    if held_out.is_multi_label or not len(wrong):
-        return wrong[:0]
-    pairs = held_out.labels[wrong] * held_out.logits.shape[1] + held_out.logits[wrong].argmax(axis=1)
-    found, counts = np.unique(pairs, return_counts=True)
-    frequent = found[np.argsort(-counts, kind="stable")][:MAX_PAIRS]
-    return np.concatenate([wrong[pairs == pair][:MAX_OF_PAIR] for pair in frequent])
 
 
 def _make_record(run: PlannedRun, fitted: TrainedRun, cost: dict[str, Any], started: datetime) -> dict[str, Any]:
