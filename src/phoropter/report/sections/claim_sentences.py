@@ -9,7 +9,7 @@ import numpy as np
 
 from phoropter.report.render.metric_format import MetricFormat
 from phoropter.report.render.wording import list_names
-from phoropter.report.sections.published_figures import UNSEEN, Agreement, ComparedFigure, compare_figures, read_about
+from phoropter.report.sections.published_figures import Agreement, ComparedFigure, compare_ranking_figures, read_about
 from phoropter.report.summary.model import StudySummary
 from phoropter.report.summary.questions import QuestionAnswers
 from phoropter.results.metrics.registry import METRICS
@@ -25,8 +25,7 @@ def describe_claim(summary: StudySummary, answers: QuestionAnswers) -> list[str]
         return sentences
     if summary.study.get("scale"):
         return [*sentences, "A smoke version is not compared with published figures."]
-    judged = [f for f in compare_figures(summary) if f.metric.removeprefix(UNSEEN) == summary.metrics[0]]
-    measured = [f for f in judged if np.isfinite(f.ours)]
+    measured = compare_ranking_figures(summary)
     if not measured:
         return [*sentences, "No published figure has one of this study beside it."]
     headline = _choose_headline(measured, answers, summary)
@@ -39,15 +38,15 @@ def _choose_headline(figures: Sequence[ComparedFigure], answers: QuestionAnswers
     sign = 1 if summary.ranking_metric.higher_is_better else -1
 
     def rank_figure(figure: ComparedFigure) -> tuple[bool, bool, float]:
-        return figure.candidate in asked, not figure.metric.startswith(UNSEEN), sign * figure.published.value
+        return figure.candidate in asked, not figure.is_unseen, sign * figure.published.value
 
     return max(figures, key=rank_figure)
 
 
 def _describe_figure(figure: ComparedFigure) -> str:
     """`small CNN: published 89.0 % accuracy (…), here 87.1 % (…): they agree within these intervals.`"""
-    scale = MetricFormat.from_metric(METRICS[figure.metric.removeprefix(UNSEEN)])
-    where = " at sites never trained on" if figure.metric.startswith(UNSEEN) else ""
+    scale = MetricFormat.from_metric(METRICS[figure.scored_by])
+    where = " at sites never trained on" if figure.is_unseen else ""
     theirs = "" if figure.derived is None else _bounds_text(figure.derived.low, figure.derived.high, scale, "95 % interval ")
     ours = _bounds_text(figure.low, figure.high, scale, "95 % interval " if not theirs else "")
     published = f"published {scale.format_value(figure.published.value)} {scale.inline_title}{where}{theirs}"
@@ -86,5 +85,5 @@ def _count_agreements(figures: Sequence[ComparedFigure], headline: ComparedFigur
         return []
     counts = Counter(f.agreement for f in figures)
     parts = [f"{counts[kind]} {_VERBS[kind][counts[kind] > 1]}" for kind in _VERBS if counts[kind]]
-    titles = MetricFormat.from_metric(METRICS[headline.metric.removeprefix(UNSEEN)]).inline_title
+    titles = MetricFormat.from_metric(METRICS[headline.scored_by]).inline_title
     return [f"Of {len(figures)} published values of {titles} with ours beside them, {list_names(parts)}."]

@@ -14,7 +14,7 @@ import numpy as np
 
 from phoropter.report.render.table import MeanStd
 from phoropter.report.sections.candidate_values import mean_std_over_runs, primary_metric_interval
-from phoropter.report.summary.model import CandidateResults, StudySummary
+from phoropter.report.summary.model import UNSEEN, CandidateResults, StudySummary
 from phoropter.results.intervals.derived_intervals import (
     DerivedInterval,
     derive_auc_interval,
@@ -24,7 +24,6 @@ from phoropter.results.intervals.derived_intervals import (
 )
 from phoropter.results.metrics.registry import METRICS
 
-UNSEEN = "unseen_"  # before a metric: on sites that were never trained on
 _SHARES = ("accuracy", "top5_accuracy")  # means of right answers over rows
 Agreement = Literal["agrees", "higher here", "lower here", "cannot be judged"]
 
@@ -52,6 +51,16 @@ class ComparedFigure:
     low: float
     high: float
     derived: DerivedInterval | None
+
+    @property
+    def is_unseen(self) -> bool:
+        """Whether it is of sites that were never trained on."""
+        return self.metric.startswith(UNSEEN)
+
+    @property
+    def scored_by(self) -> str:
+        """The metric by its name alone."""
+        return self.metric.removeprefix(UNSEEN)
 
     @property
     def agreement(self) -> Agreement:
@@ -102,6 +111,11 @@ def compare_figures(summary: StudySummary) -> list[ComparedFigure]:
             derived = _derive_interval(metric, figure, sample)
             found.append(ComparedFigure(candidate.name, metric, figure, ours, low, high, derived))
     return found
+
+
+def compare_ranking_figures(summary: StudySummary) -> list[ComparedFigure]:
+    """Those of `compare_figures` that are of the ranking metric and have ours beside them."""
+    return [f for f in compare_figures(summary) if f.scored_by == summary.metrics[0] and np.isfinite(f.ours)]
 
 
 def our_value(candidate: CandidateResults, metric: str) -> MeanStd | None:

@@ -16,7 +16,7 @@ from phoropter.core.errors import StoreError
 from phoropter.report.summary.candidate_reader import CandidateReader, ReadProgress, read_checked_predictions
 from phoropter.report.summary.convergence import find_not_converged
 from phoropter.report.summary.majority_class import read_baseline
-from phoropter.report.summary.model import CandidateResults, Ints, StudySummary
+from phoropter.report.summary.model import UNSEEN, CandidateResults, Ints, StudySummary
 from phoropter.results.metrics.registry import METRICS, list_metrics, metric_names, register_stored_metric
 from phoropter.results.metrics.sufficient_sums import count_answers
 from phoropter.results.stats.estimand import Estimand, choose_estimand
@@ -112,7 +112,7 @@ def _choose_metrics(study: Mapping[str, Any], classes: int) -> tuple[str, ...]:
     ranked = ("roc_auc",) if classes <= MAX_RANKED_CLASSES and scores <= MAX_RANKED_SCORES else ()
     published = {} if study.get("scale") else ((study.get("study") or {}).get("about") or {}).get("published") or {}
     # so that each published figure has ours beside it
-    beside = [str(m).removeprefix("unseen_") for c in published for m in published[c]]
+    beside = [str(m).removeprefix(UNSEEN) for c in published for m in published[c]]
     chosen = [*requested, *DEFAULT_METRICS[:2], *ranked, *DEFAULT_METRICS[2:], *beside]
     if (study.get("dataset") or {}).get("task") == "multi-label":
         known = list_metrics(multi_label=True)

@@ -28,6 +28,7 @@ from phoropter.results.stats.no_information import NoInformation
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 SplitName = tuple[int, int, int]  # seed, repeat, fold
+UNSEEN = "unseen_"  # before the metric of a published figure: on sites that were never trained on
 
 
 @dataclass(frozen=True, eq=False)

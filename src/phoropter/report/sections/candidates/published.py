@@ -10,16 +10,15 @@ import numpy as np
 from phoropter.report.render.metric_format import metric_column
 from phoropter.report.render.table import INTERVAL_TITLE, CellValue, Column, IntervalBounds, MeanStd, Table, TableRow
 from phoropter.report.sections.published_figures import (
-    UNSEEN,
     ComparedFigure,
     PublishedValue,
-    compare_figures,
+    compare_ranking_figures,
     our_value,
     published_name,
     read_about,
     read_published,
 )
-from phoropter.report.summary.model import CandidateResults, StudySummary
+from phoropter.report.summary.model import UNSEEN, CandidateResults, StudySummary
 from phoropter.results.metrics.registry import METRICS
 
 
@@ -52,22 +51,19 @@ def published_table(summary: StudySummary) -> Table | None:
 
 def agreement_table(summary: StudySummary) -> Table | None:
     """A row for each published figure of the ranking metric with ours beside it; None where no figure's interval is known."""
-    compared = [
-        f for f in compare_figures(summary) if f.metric.removeprefix(UNSEEN) == summary.metrics[0] and np.isfinite(f.ours)
-    ]
+    compared = compare_ranking_figures(summary)
     if not any(figure.derived for figure in compared):
         return None
-    column = metric_column(summary.ranking_metric)
+    column, with_place = metric_column(summary.ranking_metric), any(figure.is_unseen for figure in compared)
     columns = (
         Column("Candidate"),
-        *([Column("Tested on", "words")] if any(f.metric.startswith(UNSEEN) for f in compared) else []),
+        *([Column("Tested on", "words")] if with_place else []),
         replace(column, name="Published"),
         Column(f"Its {INTERVAL_TITLE}", column.kind, "derived from what the source says of its rows and runs", column.digits),
         replace(column, name="Here"),
         Column(INTERVAL_TITLE, column.kind, "of ours, as in the leaderboard", column.digits),
         Column("Judgement", "words"),
     )
-    with_place = len(columns) == 7
     rows = [TableRow(_agreement_cells(summary, figure, with_place)) for figure in compared]
     methods = "; ".join(dict.fromkeys(f.derived.method for f in compared if f.derived))
     note = (
@@ -78,8 +74,7 @@ def agreement_table(summary: StudySummary) -> Table | None:
 
 
 def _agreement_cells(summary: StudySummary, figure: ComparedFigure, with_place: bool) -> tuple[CellValue, ...]:
-    is_unseen = figure.metric.startswith(UNSEEN)
-    place = f"{summary.site_word.plural} never trained on" if is_unseen else "held-out rows"
+    place = f"{summary.site_word.plural} never trained on" if figure.is_unseen else "held-out rows"
     derived = figure.derived
     return (
         figure.candidate,
