@@ -72,25 +72,25 @@ def decode_images(variants: list[LoadedVariant], cache: Path, on_progress: Progr
     for variant in variants:
         image_set = variant.image_set
         if not image_set.decoded and id(image_set) not in decoded:
-            dataset = _prepare_image_set(image_set, cache, on_progress)[0]
+            dataset = prepare_image_set(image_set, cache, on_progress)[0]
             decoded[id(image_set)] = replace(image_set, dataset=dataset, decoded=True)
     return [v.with_image_set(decoded.get(id(v.image_set), v.image_set)) for v in variants]
 
 
 def open_pixels(image_set: ImageSet, cache: Path, on_progress: ProgressCallback) -> Pixels:
     """The decoded images of an image set."""
-    return _prepare_image_set(image_set, cache, on_progress)[1]
+    return prepare_image_set(image_set, cache, on_progress)[1]
 
 
-def _prepare_image_set(image_set: ImageSet, cache: Path, on_progress: ProgressCallback) -> tuple[Dataset, Pixels]:
-    spec = image_set.data
+def prepare_image_set(image_set: ImageSet, cache: Path, on_progress: ProgressCallback) -> tuple[Dataset, Pixels]:
+    """Both, decoded where they are not yet: the dataset of an image set without rows that could not be, and its images."""
     return prepare_pixels(
         image_set.dataset,
         image_set.image_size,
-        resize=spec.resize,
-        interpolation=spec.interpolation,
+        resize=image_set.data.resize,
+        interpolation=image_set.data.interpolation,
         cache=cache,
-        on_bad_input=spec.on_bad_input,
+        on_bad_input=image_set.data.on_bad_input,
         progress=lambda done, total: on_progress(ProgressEvent("decoding", done=done, total=total)),
     )
 

@@ -15,10 +15,9 @@ import torch
 
 from phoropter.core.errors import PhoropterError, cut_message
 from phoropter.core.files import temporary_folder
-from phoropter.data.images.cache import prepare_pixels
 from phoropter.models import catalog
 from phoropter.results.store import Store
-from phoropter.study.compute import is_batched, make_batch_key
+from phoropter.study.compute import is_batched, make_batch_key, prepare_image_set
 from phoropter.study.cost import ResourceEstimate, estimate_resources
 from phoropter.study.measuring.first_batches import (
     BatchTimes,
@@ -116,16 +115,10 @@ def _make_sample_task(planned: Plan, run: PlannedRun, device: torch.device, asid
     images, base = run.image_set, planned.study.base
     rows = spread_rows(run.split.train, find_batch_size(run, device.type, base))
     began = time.monotonic()
-    dataset, pixels = prepare_pixels(
-        images.dataset.select_rows(rows),
-        images.image_size,
-        resize=images.data.resize,
-        interpolation=images.data.interpolation,
-        cache=aside,
-        on_bad_input=images.data.on_bad_input,
-    )
+    some = replace(images, dataset=images.dataset.select_rows(rows))
+    dataset, pixels = prepare_image_set(some, aside, lambda event: None)
     each = 0.0 if images.decoded else (time.monotonic() - began) / len(rows)
-    sample = replace(run, image_set=replace(images, dataset=dataset))
+    sample = replace(run, image_set=replace(some, dataset=dataset))
     return make_measured_task(planned, sample, np.arange(len(dataset)), pixels, device, aside), each
 
 
