@@ -119,7 +119,7 @@ def test_a_plan_that_was_computed_corrects_the_next_one(tmp_path: Path) -> None:
     clock = iter([0.0, 0.0, 10 * first.seconds])  # begin, (finish and) close: ten times as long as was said
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("phoropter.study.cost.TimeLeft", lambda: TimeLeft(lambda: next(clock, 10 * first.seconds)))
-        with follow_pace(planned, store, cache, "cpu", 64, events.append) as notify:
+        with follow_pace(planned, first, cache, "cpu", 64, events.append) as notify:
             keys = tuple(run.key for run in planned.runs)
             notify(ProgressEvent("start", keys=keys))
             next(clock)

@@ -194,14 +194,13 @@ class _CostCounter:
 
 @contextmanager
 def follow_pace(
-    planned: Plan, store: Store, cache: Path, device: str, threads: int, on_progress: ProgressCallback
+    planned: Plan, expected: ResourceEstimate, cache: Path, device: str, threads: int, on_progress: ProgressCallback
 ) -> Iterator[ProgressCallback]:
     """Tells what the plan settled and what the missing runs will take, yields a callback that follows them, and keeps how far off
     that was.
 
-    device: its kind · threads: of this process, which may have a share of the machine alone
+    expected: of the missing runs · device: its kind · threads: of this process, which may have a share of the machine alone
     """
-    forecasts = estimate_resources(planned, store, cache, device).forecasts
     share = find_machine_share(device, threads)
     pace = TimeLeft()
 
@@ -211,7 +210,7 @@ def follow_pace(
 
     for words in planned.study.context.settled_defaults:
         notify(ProgressEvent("settled", title=words))
-    notify(ProgressEvent("forecast", note=dict(forecasts)))
+    notify(ProgressEvent("forecast", note=dict(expected.forecasts)))
     try:
         yield notify
     finally:

@@ -147,8 +147,8 @@ def _compute_study(
     write_subgroups(store.folder, own.dataset.ids, read_stated_subgroups(own.data, study.base, own.dataset))
     with_features = count_datasets_with_features(planned, cache, open_images)
     asked = replace(planned, runs=select_asked_runs(planned, options))
-    learn_unknown_speeds(asked, store, cache, device, open_images)
-    with follow_pace(asked, store, cache, device.type, torch.get_num_threads(), on_progress) as notify:
+    expected = learn_unknown_speeds(asked, store, cache, device, open_images)
+    with follow_pace(asked, expected, cache, device.type, torch.get_num_threads(), on_progress) as notify:
         computation = Computation(asked, store, cache, device, options.checkpoint_s, notify, options.group)
         failed = _Worker(computation, failed_elsewhere, options.folds_first).compute_all()
     complete_shifts(computation, failed)

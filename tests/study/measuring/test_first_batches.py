@@ -15,7 +15,7 @@ import torch
 from phoropter.models import catalog
 from phoropter.results.store import Store
 from phoropter.study.compute import decode_images, open_pixels
-from phoropter.study.cost import estimate_resources
+from phoropter.study.cost import ResourceEstimate, estimate_resources
 from phoropter.study.executors import execute_study
 from phoropter.study.forecasts.measured_speeds import estimate_work, find_machine_share, load_measured_speeds
 from phoropter.study.load import load_study
@@ -106,8 +106,8 @@ def test_rows_are_from_all_over() -> None:
     assert spread_rows(np.arange(3), 8).tolist() == [0, 1, 2]
 
 
-def learn(planned: Plan, out: Path, cache: Path) -> None:
-    learn_unknown_speeds(planned, Store(out), cache, CPU, partial(open_pixels, cache=cache, on_progress=ignore))
+def learn(planned: Plan, out: Path, cache: Path) -> ResourceEstimate:
+    return learn_unknown_speeds(planned, Store(out), cache, CPU, partial(open_pixels, cache=cache, on_progress=ignore))
 
 
 def test_speeds_that_are_not_known_are_learnt_once_and_forecast_with(
@@ -127,8 +127,7 @@ def test_speeds_that_are_not_known_are_learnt_once_and_forecast_with(
     learn(planned, tmp_path / "out", tmp_path)
     assert told == [], "a study of seconds is not measured"
     monkeypatch.setattr(first_batches, "WORTH_S", 0.0)
-    for _ in range(2):
-        learn(planned, tmp_path / "out", tmp_path)
+    expected = [learn(planned, tmp_path / "out", tmp_path) for _ in range(2)]
     assert told == ["cnn", "probe"]
     speeds = load_measured_speeds(tmp_path)
     for run, is_trained in ((planned.runs[0], True), (planned.runs[-1], False)):
@@ -142,6 +141,7 @@ def test_speeds_that_are_not_known_are_learnt_once_and_forecast_with(
         )
     cost = estimate_resources(planned, Store(tmp_path / "out"), tmp_path)
     assert cost.feature_seconds == pytest.approx(120 * 2.0 / share)
+    assert expected == [cost, cost], "by the speeds that are known then, new ones and old ones"
 
 
 def test_a_network_that_cannot_be_measured_is_left_to_its_run(

@@ -22,7 +22,7 @@ from phoropter.data.images.pixels import Pixels
 from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
 from phoropter.results.store import Store
-from phoropter.study.cost import estimate_resources
+from phoropter.study.cost import ResourceEstimate, estimate_resources
 from phoropter.study.forecasts.measured_speeds import (
     estimate_work,
     find_machine_share,
@@ -57,16 +57,19 @@ class BatchTimes:
 
 def learn_unknown_speeds(
     planned: Plan, store: Store, cache: Path, device: torch.device, open_images: Callable[[ImageSet], Pixels]
-) -> None:
+) -> ResourceEstimate:
     """Measures the networks of the missing runs whose speed is not known here, by a hundredth of what they will be shown.
 
     So the time left is right from the beginning, and not once each network has had its turn. Several processes of one study wait
     for the first. A network that cannot be measured is left to its run, which says what is wrong. So is one that killed the
     process that measured it, which leaves a mark in CACHE/measuring.
+
+    Returns what the missing runs will take by the speeds that are known then.
     """
-    missing = planned.missing_runs(store)
-    if estimate_resources(planned, store, cache, device.type).seconds < WORTH_S:
-        return
+    before, expected = load_measured_speeds(cache), estimate_resources(planned, store, cache, device.type)
+    if expected.seconds < WORTH_S:
+        return expected
+    missing = [run for run in planned.runs if run.key in expected.forecasts]
     with file_lock(cache / "locks" / "speed.lock"), temporary_folder("speeds") as aside:
         for run in list_measurable(planned, missing):
             known, is_trained = load_measured_speeds(cache), not run.candidate.stores_features
@@ -81,6 +84,9 @@ def learn_unknown_speeds(
                 task = make_measured_task(planned, run, rows, open_images(run.image_set), device, aside)
                 for times in time_batches(task, 1):
                     keep_speeds(times, planned.study.base, cache, device.type)
+    if load_measured_speeds(cache) == before:  # nothing was new, neither to this process nor to one it waited for
+        return expected
+    return estimate_resources(planned, store, cache, device.type)
 
 
 @contextmanager
