@@ -144,13 +144,15 @@ def choose_candidates(first: FirstStudy, hours: float) -> ChosenCandidates:
     carried, unused = _list_carried(known)
     at_hand = [*({"backbone": name} for name in PRETRAINED if known[name]), *carried]
     missing = tuple(catalog.find_architecture(name).tagged_name for name in PRETRAINED if not known[name])
-    timed, _, _ = first.estimate(_list_wanted(at_hand))
+    timed, cost, settled = first.estimate(_list_wanted(at_hand))
     kept: list[ChosenCandidate] = []
     for each in timed:
         if sum(k.seconds for k in kept) + each.seconds <= 3600 * hours:
             kept.append(each)
     kept = kept or [min(timed, key=lambda each: each.seconds)]
-    chosen, cost, settled = first.estimate([each.entry for each in kept])
+    chosen = timed
+    if len(kept) < len(timed):
+        chosen, cost, settled = first.estimate([each.entry for each in kept])
     while cost.seconds > 3600 * hours and len(kept) > 1:  # where frozen candidates alone are left, they run in more rounds
         kept.remove(max(kept, key=lambda each: each.seconds))
         chosen, cost, settled = first.estimate([each.entry for each in kept])
