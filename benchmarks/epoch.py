@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+from _ours import epochs_of
 from _pictures import CLASSES
 from _sides import Turns, in_turns, one_thread, row, timed, write
 from _timm_script import Script, script_in
@@ -59,30 +60,8 @@ def theirs(name: str, side: int, folder: Path) -> Callable[[], None]:
 
 
 def ours(name: str, side: int, folder: Path, **recipe_keys: Any) -> Callable[[], None]:
-    import numpy as np
-    import torch
-
-    from phoropter.data.images.cache import prepare_pixels
-    from phoropter.data.sources.folder import open_folder
-    from phoropter.data.splits.protocol import Split
-    from phoropter.training.candidates.candidate_entry import parse_candidates
-    from phoropter.training.candidates.presets import parse_recipe
-    from phoropter.training.fit import TrainingTask, fit
-    from phoropter.training.loop.training_loop import StepProgress
-
-    cache = folder.parent / "cache"
-    dataset, pixels = prepare_pixels(open_folder(folder), side, cache=cache)
-    every = np.arange(len(dataset), dtype=np.int64)
-    recipe = parse_recipe({"preset": "finetune", "epochs": EPOCHS, "batch_size": BATCH, **recipe_keys})
-    candidate = parse_candidates([{"backbone": name, "weights": "random", "size": side}], recipe)[0]
-    split = Split(0, 0, 0, 1, "all", every, every[:0])
-    going = fit(TrainingTask(candidate, split, dataset, pixels, torch.device("cpu"), cache))
-
-    def epoch() -> None:
-        while isinstance(next(going), StepProgress):
-            pass
-
-    return epoch
+    recipe = {"preset": "finetune", "epochs": EPOCHS, "batch_size": BATCH, **recipe_keys}
+    return epochs_of(name, side, folder, folder.parent / "cache", recipe)
 
 
 def compiled(name: str, side: int, folder: Path) -> tuple[Turns, float]:

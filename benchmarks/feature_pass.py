@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+from _ours import classifier_of
 from _sides import in_turns, one_thread, row, write
 from _usual import loader_of, network_of, networks
 
@@ -41,14 +42,10 @@ def ours(name: str, side: int, folder: Path, cache: Path) -> Callable[[], Any]:
 
     from phoropter.data.images.cache import prepare_pixels
     from phoropter.data.sources.folder import open_folder
-    from phoropter.models import classifier
-    from phoropter.models.spec import BackboneSpec, ClassifierSpec
     from phoropter.training.feature_cache import extract_features
 
     dataset, pixels = prepare_pixels(open_folder(folder), side, cache=cache)
-    backbone = BackboneSpec(name=name, weights="random", size=side)
-    model = classifier.build_classifier(ClassifierSpec(backbones=(backbone,), classes=dataset.classes, picture=side), seed=0)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as a candidate is built
+    model = classifier_of(name, side, dataset.classes)
     again = itertools.count()
 
     def features() -> Any:
@@ -92,15 +89,11 @@ def arithmetic(count: int) -> Iterator[dict[str, Any]]:
     import torch
 
     from phoropter.data.images.pixels import InMemoryPixels
-    from phoropter.models import classifier
-    from phoropter.models.spec import BackboneSpec, ClassifierSpec
     from phoropter.training.feature_cache import extract_features
 
     squares = np.random.default_rng(0).integers(0, 256, (count, 3, SIDE, SIDE), dtype=np.uint8)
     for name, *goals in ARITHMETIC:
-        backbone = BackboneSpec(name=name, weights="random", size=SIDE)
-        spec = ClassifierSpec(backbones=(backbone,), classes=("a", "b"), picture=SIDE)
-        model = classifier.build_classifier(spec, seed=0).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = classifier_of(name, SIDE, ("a", "b"))
         network = network_of(name, SIDE, 0).eval()
         network.load_state_dict(model.branches[0].body.state_dict())
         pictures = model.branches[0].preprocess(torch.from_numpy(squares))

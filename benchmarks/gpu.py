@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+from _ours import classifier_of
 from _pictures import folder_of
 from _sides import RESULTS, versions
 from _timm_script import START, script_in
@@ -126,19 +127,12 @@ def fine_tune(bench: Bench, names: tuple[str, ...]) -> list[Row]:
 
 def extract(bench: Bench) -> list[Row]:
     """Pictures a second of the second of two feature passes."""
-    import torch
-
-    from phoropter.models import classifier
-    from phoropter.models.spec import BackboneSpec, ClassifierSpec
     from phoropter.training.feature_cache import extract_features
 
     dataset, pixels = make_pictures(bench)
     rows = []
     for name in dict.fromkeys(names[0] for names in bench.size.networks):
-        backbone = BackboneSpec(name=name, weights="random", size=pixels.size)
-        spec = ClassifierSpec(backbones=(backbone,), classes=dataset.classes, picture=pixels.size)
-        model = classifier.build_classifier(spec, seed=0)
-        model = model.to(memory_format=torch.channels_last).to(bench.device)  # type: ignore[call-overload]
+        model = classifier_of(name, pixels.size, dataset.classes).to(bench.device)
         seconds = []
         for turn in range(2):
             began = time.perf_counter()

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+from _ours import epochs_of
 from _pictures import folder_of
 from _sides import figure, in_turns, one_thread, timed, write
 
@@ -25,32 +26,9 @@ ASKED = (("vit_tiny_patch16_224", 224, 2), ("vit_tiny_patch16_224", 224, 6), ("r
 BATCH, TURNS, GOAL = 32, 5, 1.15
 
 
-def epochs_of(name: str, side: int, part: str, folder: Path, cache: Path) -> Callable[[], None]:
-    """Each call trains an epoch of a fit whose phase trains `part`; the first one computes what is kept."""
-    import numpy as np
-    import torch
-
-    from phoropter.data.images.cache import prepare_pixels
-    from phoropter.data.sources.folder import open_folder
-    from phoropter.data.splits.protocol import Split
-    from phoropter.training.candidates.candidate_entry import parse_candidates
-    from phoropter.training.candidates.presets import parse_recipe
-    from phoropter.training.fit import TrainingTask, fit
-    from phoropter.training.loop.training_loop import StepProgress
-
-    dataset, pixels = prepare_pixels(open_folder(folder), side, cache=cache)
-    every = np.arange(len(dataset), dtype=np.int64)
+def recipe_of(part: str) -> dict[str, Any]:
     phases = [{"train": part, "epochs": TURNS + 2, "lr": 1e-4}]
-    recipe = parse_recipe({"preset": "scratch", "batch_size": BATCH, "phases": phases})
-    candidate = parse_candidates([{"backbone": name, "weights": "random", "size": side}], recipe)[0]
-    split = Split(0, 0, 0, 1, "all", every, every[:0])
-    going = fit(TrainingTask(candidate, split, dataset, pixels, torch.device("cpu"), cache))
-
-    def epoch() -> None:
-        while isinstance(next(going), StepProgress):
-            pass
-
-    return epoch
+    return {"preset": "scratch", "batch_size": BATCH, "phases": phases}
 
 
 def share_of(name: str, side: int, count: int) -> float:
@@ -78,9 +56,10 @@ def measured(count: int) -> Iterator[dict[str, Any]]:
         share = share_of(name, side, blocks)
         with tempfile.TemporaryDirectory() as at:
             folder = folder_of("none.tar", count, (side, side), Path(at) / "pictures")
-            last = epochs_of(name, side, f"last-{blocks}", folder, Path(at) / "cache")
-            whole = epochs_of(name, side, "all", folder, Path(at) / "cache")
-            with_prefix = timed(last)
+            cache = Path(at) / "cache"
+            last = epochs_of(name, side, folder, cache, recipe_of(f"last-{blocks}"))
+            whole = epochs_of(name, side, folder, cache, recipe_of("all"))
+            with_prefix = timed(last)  # the first epoch, which computes what is kept
             whole()
             turns = in_turns(last, whole, TURNS, warm=False)
         once = (with_prefix - sorted(turns.ours)[TURNS // 2]) / sorted(turns.theirs)[TURNS // 2]
