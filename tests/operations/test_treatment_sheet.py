@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from numpy.typing import NDArray
 
 from phoropter import cli
 from phoropter.core.errors import DataError
 from phoropter.data.spec import open_dataset
-from phoropter.operations.treatment_sheet import list_treatments, show_treatment, write_treatment_sheet
+from phoropter.operations.treatment_sheet import Treatment, list_treatments, show_treatment, write_treatment_sheet
 from phoropter.study.spec import StudySpec, read_study
 
 STUDY = """\
@@ -48,18 +49,22 @@ def test_treatments_are_those_of_the_parts_with_one_source(parts: list[StudySpec
     assert [t.title for t in list_treatments(parts[2:])] == ["as it is", "hflip"]
 
 
+def show_rows(treatment: Treatment, ids: list[str]) -> NDArray[np.uint8]:
+    return show_treatment(treatment, open_dataset(treatment.data), ids)
+
+
 def test_each_treatment_changes_what_it_should(parts: list[StudySpec]) -> None:
     by_title = {t.title: t for t in list_treatments(parts)}
     ids = [str(name) for name in open_dataset(parts[0].data).ids[:3]]
-    plain = show_treatment(by_title["as it is"], ids)
-    cut = show_treatment(by_title["slit-cutout"], ids)
+    plain = show_rows(by_title["as it is"], ids)
+    cut = show_rows(by_title["slit-cutout"], ids)
     white = (cut == 255).all(axis=(0, 1, 2))  # columns that are white from top to bottom in all channels
     assert white.any() and (cut[..., ~white] == plain[..., ~white]).all()
-    flat, shaped = (show_treatment(by_title[f"fhr_lowpass {cutoff}"], ids) for cutoff in (0, 50))
+    flat, shaped = (show_rows(by_title[f"fhr_lowpass {cutoff}"], ids) for cutoff in (0, 50))
     assert not np.array_equal(flat, shaped) and np.array_equal(flat[:, 1:], plain[:, 1:]), "the heart rate alone is filtered"
     digits = {t.title: t for t in list_treatments(parts[2:])}
     some = [str(name) for name in open_dataset(parts[2].data).ids[:3]]
-    assert np.array_equal(show_treatment(digits["hflip"], some), show_treatment(digits["as it is"], some)[..., ::-1])
+    assert np.array_equal(show_rows(digits["hflip"], some), show_rows(digits["as it is"], some)[..., ::-1])
 
 
 def test_the_command_writes_the_sheet_of_a_study(parts: list[StudySpec], tmp_path: Path) -> None:

@@ -46,12 +46,15 @@ def write_treatment_sheet(parts: Sequence[StudySpec], file: Path) -> Path:
     from matplotlib.figure import Figure
 
     treatments, base = list_treatments(parts), parts[0].base
-    ids = _choose_ids(open_dataset(treatments[0].data, base))
+    data, dataset = treatments[0].data, open_dataset(treatments[0].data, base)
+    ids = _choose_ids(dataset)
     figure = Figure(figsize=(2.2 * len(ids), 2.4 * len(treatments)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(treatments), len(ids), squeeze=False)
     for line, treatment in zip(axes, treatments, strict=True):
-        for axis, picture in zip(line, show_treatment(treatment, ids, base), strict=True):
+        if treatment.data != data:  # augmentations share theirs
+            data, dataset = treatment.data, open_dataset(treatment.data, base)
+        for axis, picture in zip(line, show_treatment(treatment, dataset, ids), strict=True):
             axis.imshow(picture.transpose(1, 2, 0), interpolation="nearest")
             axis.set_axis_off()
         line[0].set_title(treatment.title, loc="left", fontsize=8)
@@ -79,7 +82,7 @@ def _swept_data(part: StudySpec) -> Iterator[Treatment]:
             some = part.with_changes(sweep={path: [values[place] for place in shown]}, compare=None)
             for variant in expand_sweep(some):
                 (value,) = variant.settings.values()
-                yield Treatment(f"{path.removeprefix('data.').rpartition('.')[2]} {value}", variant.data)
+                yield Treatment(f"{path.rpartition('.')[2]} {value}", variant.data)
 
 
 def _augmentations(part: StudySpec) -> Iterator[Treatment]:
@@ -114,9 +117,8 @@ def _choose_ids(dataset: Dataset) -> list[str]:
     return [str(dataset.ids[row]) for row in chosen]
 
 
-def show_treatment(treatment: Treatment, ids: Sequence[str], base: Path | None = None) -> NDArray[np.uint8]:
-    """(m, 3, S, S): the rows of these ids as the treatment shows them to a network in training."""
-    dataset = open_dataset(treatment.data, base)
+def show_treatment(treatment: Treatment, dataset: Dataset, ids: Sequence[str]) -> NDArray[np.uint8]:
+    """(m, 3, S, S): the rows of these ids as the treatment shows them to a network in training. dataset: of its data"""
     place = {str(name): row for row, name in enumerate(dataset.ids)}
     rows = np.array([place[name] for name in ids], np.int64)
     square, read = treatment.data.square_resize(treatment.data.size or DEFAULT_SIDE), picture_reader(dataset)
