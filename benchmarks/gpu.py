@@ -109,11 +109,11 @@ def measure_peak(bench: Bench, products: int = 30) -> list[Row]:
 
 def fine_tune(bench: Bench, names: tuple[str, ...]) -> list[Row]:
     """Pictures a second of one network, or of a fused pair, and of timm's script."""
-    size = bench.size
-    task = make_task(bench, [{"backbone": n, "weights": "random", "size": size.side} for n in names], "finetune")
-    run, speed = train_to_end(task)
     from phoropter.training.costs.classifier_cost import measure_cost
 
+    size, parts = bench.size, [{"backbone": n, "weights": "random", "size": bench.size.side} for n in names]
+    candidate = parts[0] if len(parts) == 1 else {"fuse": parts, "mode": "logits"}
+    run, speed = train_to_end(make_task(bench, make_pictures(bench), candidate, "finetune"))
     operations = 2 * 3 * (measure_cost(run.model, size.side).macs or 0)
     share = round(speed * operations / bench.peak, 3) if bench.peak else None
     row = make_row(f"fine-tuning {' + '.join(names)} at {size.side} px, batch {size.batch}", rate_words(speed), share=share)
@@ -179,10 +179,10 @@ def distil(bench: Bench) -> list[Row]:
 
     room.check_teacher_accuracy = lambda *_: {}  # type: ignore[assignment,attr-defined]  # random weights would fail, and cost the same
     size, student = bench.size, bench.size.networks[0][0]
-    common = {"weights": "random", "size": size.side}
-    plain = make_task(bench, [{"backbone": student, **common}], "cnn-distil")
+    common, pictures = {"weights": "random", "size": size.side}, make_pictures(bench)
+    plain = make_task(bench, pictures, {"backbone": student, **common}, "cnn-distil")
     entry = {"student": student, "teacher": size.teacher, "loss": "soft", **common}
-    taught = make_task(bench, [entry], "cnn-distil")
+    taught = make_task(bench, pictures, entry, "cnn-distil")
     spec = BackboneSpec(name=size.teacher, weights="random", size=size.side)
     model = classifier.build_classifier(
         ClassifierSpec(backbones=(spec,), classes=plain.dataset.classes, picture=size.side), seed=0
@@ -220,8 +220,8 @@ def make_pictures(bench: Bench) -> tuple[Any, Any]:
     return prepare_pixels(from_arrays(images, np.arange(count) % CLASSES), side, cache=bench.folder)
 
 
-def make_task(bench: Bench, parts: list[dict[str, Any]], preset: str) -> Any:
-    """A candidate, of several parts a fusion, on all pictures for two epochs."""
+def make_task(bench: Bench, pictures: tuple[Any, Any], candidate: dict[str, Any], preset: str) -> Any:
+    """A candidate on all pictures for two epochs."""
     import numpy as np
 
     from phoropter.data.splits.protocol import Split
@@ -229,9 +229,7 @@ def make_task(bench: Bench, parts: list[dict[str, Any]], preset: str) -> Any:
     from phoropter.training.candidates.presets import parse_recipe
     from phoropter.training.fit import TrainingTask
 
-    dataset, pixels = make_pictures(bench)
-    branches = [{"name" if k == "backbone" else k: v for k, v in part.items()} for part in parts]
-    candidate: dict[str, Any] = parts[0] if len(parts) == 1 else {"fuse": branches, "mode": "logits"}
+    dataset, pixels = pictures
     recipe = parse_recipe({"preset": preset, "epochs": 2, "batch_size": bench.size.batch, "precision": "bf16"})
     every = np.arange(len(dataset), dtype=np.int64)
     split = Split(0, 0, 0, 1, "all", every, every[:0])
