@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -162,12 +162,20 @@ def fit(task: TrainingTask) -> Generator[StepProgress | HistoryRow, None, Traine
             setup = _make_training_setup(task, adapted, features, views, distillation_loader)
             state = yield from train(model, task.candidate.recipe, setup, task.checkpoints, task.device)
         adapted.end()
-        seconds, dtype = time.monotonic() - began, resolve_autocast_dtype(task.candidate.recipe, task.device)
-        precision = str(dtype).removeprefix("torch.")
-        learnt = () if distillation_loader else views
-        run = TrainedRun(task, model, state.history, state.best_epoch, seconds, weights_before, features, info)
-        run = replace(run, precision=precision, micro_batch=state.micro_batch)
-        return replace(run, learnt_features=learnt, adapter_parameters=adapted.adapter_parameters)
+        return TrainedRun(
+            task,
+            model,
+            history=state.history,
+            best_epoch=state.best_epoch,
+            train_seconds=time.monotonic() - began,
+            initial_weight_digests=weights_before,
+            features=features,
+            distillation_info=info,
+            precision=str(resolve_autocast_dtype(task.candidate.recipe, task.device)).removeprefix("torch."),
+            learnt_features=() if distillation_loader else views,
+            micro_batch=state.micro_batch,
+            adapter_parameters=adapted.adapter_parameters,
+        )
 
 
 def fit_logistic_heads(
@@ -188,8 +196,10 @@ def fit_logistic_heads(
         model.head.load_state_dict(head.state)
         figures = {"learning_rate": 0.0, "loss": head.loss, "accuracy": head.accuracy}
         row = make_history_row(1, "head", **figures, seconds=seconds, images=len(task.split.train))
-        solved = TrainedRun(task, model, [row], 0, seconds, identities, features, logistic_info=head.info)
-        runs.append(replace(solved, learnt_features=(features,)))
+        solved = TrainedRun(
+            task, model, [row], 0, seconds, identities, features, logistic_info=head.info, learnt_features=(features,)
+        )
+        runs.append(solved)
     return runs
 
 
