@@ -278,6 +278,7 @@ def test_labels_that_nothing_tells_are_left_to_fill_in(tmp_path: Path) -> None:
 
 def test_a_folder_without_recordings_is_refused_as_before(tmp_path: Path) -> None:
     put(tmp_path / "notes" / "a.csv", "one,two\n1,2\n")
+    put(tmp_path / "notes" / "b.tsv", "time\tfhr\n0\t140\n1\t141\n")  # no manifest may list such a file
     assert "no pictures were found" in call("init", tmp_path / "notes", "-o", tmp_path / "study.yaml").output
     assert write_recordings_list(tmp_path / "notes", tmp_path / "study.yaml") is None
     assert list(tmp_path.iterdir()) == [tmp_path / "notes"]

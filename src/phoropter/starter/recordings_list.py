@@ -17,11 +17,11 @@ from phoropter.core.files import write_text
 from phoropter.core.storage.csv_cells import format_csv
 from phoropter.core.text_table import peek_table
 from phoropter.signals.readers.monitor_csv import read_export
+from phoropter.signals.readers.tables import RECORDING_ENDINGS
 from phoropter.signals.readers.time_column import find_time_column
 from phoropter.starter.first_look import find_shared_numbers
 
-_RECORDINGS = (".edf", ".bdf", ".hea")
-_TABLES = (".csv", ".tsv")
+_TABLE = ".csv"  # the only ending of text that a manifest of recordings may list
 MAX_CLASSES = 12
 _NO_LABELS = [""]
 
@@ -50,7 +50,7 @@ def write_recordings_list(folder: Path, out: Path) -> RecordingsList | None:
     names = [file.relative_to(folder).with_suffix("").as_posix() for file in files]
     people = _tell_people(names)
     labels, told_by = _tell_labels(names)
-    tables = [file for file in files if file.suffix.lower() in _TABLES]
+    tables = [file for file in files if file.suffix.lower() == _TABLE]
     rate = f"{read_export(tables[0]).rate_hz:g}" if tables else ""
     columns = {"path": [_relate_to(file, out.absolute().parent) for file in files], "label": labels}
     columns |= {"subject": people} if people else {}
@@ -70,7 +70,7 @@ def _list_recordings(folder: Path) -> list[Path]:
         ending = file.suffix.lower()
         if file.name.startswith(".") or not file.is_file():
             continue
-        if ending in _RECORDINGS or (ending in _TABLES and find_time_column(peek_table(file)[0]) is not None):
+        if ending in RECORDING_ENDINGS or (ending == _TABLE and find_time_column(peek_table(file)[0]) is not None):
             found.append(file)
     return found
 

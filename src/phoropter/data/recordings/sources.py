@@ -21,6 +21,7 @@ from phoropter.data.recordings.spec import (
     resolve_recording_view,
 )
 from phoropter.data.source import COLUMNS_OPTION, PathContents, Source, SourceRequest
+from phoropter.signals.readers.tables import RECORDING_ENDINGS
 from phoropter.signals.recording import LoadedRecordings, OnBadInput
 from phoropter.signals.simulate import CtgCohort, EcgCohort
 
@@ -106,7 +107,7 @@ def _make_database_source(key: str, database: Database) -> Source:
 def _is_manifest_of_recordings(contents: PathContents) -> bool:
     """Whether a manifest has a rate, or lists recordings by their endings. Raises DataError for a folder of other recordings."""
     if contents.is_folder:
-        if contents.suffixes & {".hea", ".edf", ".bdf"}:
+        if contents.suffixes.intersection(RECORDING_ENDINGS):
             raise DataError(
                 f"{contents.path} holds recordings of no known database; list them in a manifest (docs/recordings.md)"
             )
@@ -115,7 +116,7 @@ def _is_manifest_of_recordings(contents: PathContents) -> bool:
         return False
     header, first = peek_table(contents.path)
     words = {word.casefold() for word in header}
-    listed = any(cell.strip().lower().endswith((".hea", ".edf", ".bdf")) for cell in first)
+    listed = any(cell.strip().lower().endswith(RECORDING_ENDINGS) for cell in first)
     return "path" in words and ("rate_hz" in words or listed)
 
 

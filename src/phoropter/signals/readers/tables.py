@@ -45,6 +45,7 @@ MAX_MANIFEST_BYTES = 256 * 1024**2
 
 _MANIFEST_COLUMNS = ("path", "rate_hz", "label", "spans", "id", "subject", "site", "channels", "unit")
 _FACT_PREFIXES = ("outcome.", "about.")
+RECORDING_ENDINGS = (".hea", ".edf", ".bdf")  # of files that are recordings whatever is in them; a table may be anything
 
 
 @dataclass(frozen=True)
