@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -172,17 +171,19 @@ def join_torchrun(how: HowToRun) -> Iterator[HowToRun | None]:
 
     Without torchrun it is `how` itself. Raises SpecError for a device that is not each process's own.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ:  # before torch is loaded
+    from phoropter.training.loop.parallel.torchrun import is_started_by_torchrun
+
+    if not is_started_by_torchrun():
         yield how
         return
     from phoropter.study.processes.helper_process import help_leader, join_helpers
 
     with join_helpers(how.device) as group:
-        if group is not None and not group.is_leader:
+        if group.is_leader:
+            yield replace(how, places={**how.places, "group": group})
+        else:
             help_leader(group)
             yield None
-        else:
-            yield replace(how, places={**how.places, "group": group})
 
 
 def run_and_report(study: StudySpec, folder: Path, how: HowToRun) -> int:

@@ -24,7 +24,7 @@ from phoropter.study.progress import ProgressCallback, ProgressEvent
 from phoropter.study.spec import StudySpec
 from phoropter.study.worker import ComputeOptions, compute_missing_runs
 from phoropter.training.fit import TrainingTask
-from phoropter.training.loop.parallel.training_group import TrainingGroup, is_started_by_torchrun, join_group
+from phoropter.training.loop.parallel.training_group import TrainingGroup, join_group
 from phoropter.training.loop.stop_signals import STOP_SIGNALS
 from phoropter.training.train import AnnouncedTask, train_candidate
 
@@ -53,14 +53,11 @@ class AnnouncedStudy:
 
 
 @contextmanager
-def join_helpers(device: str) -> Iterator[TrainingGroup | None]:
-    """The group of the processes that torchrun started with this one; None where it did not. Helpers are dismissed at its end.
+def join_helpers(device: str) -> Iterator[TrainingGroup]:
+    """The group of the processes that torchrun started with this one. Helpers are dismissed at its end.
 
     Raises what `join_group` raises.
     """
-    if not is_started_by_torchrun():
-        yield None
-        return
     group = join_group(device)
     try:
         yield group

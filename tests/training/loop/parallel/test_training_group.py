@@ -16,7 +16,6 @@ from phoropter.training.loop.parallel.training_group import (
     BUCKET_BYTES,
     TrainingGroup,
     _fill_buckets,
-    is_started_by_torchrun,
     join_group,
 )
 
@@ -123,12 +122,6 @@ def test_buckets_hold_one_type_and_no_more_than_their_bytes() -> None:
     assert sorted(id(t) for b in buckets for t in b) == sorted(map(id, tensors))
     assert all(len({t.dtype for t in b}) == 1 for b in buckets)
     assert all(len(b) == 1 or sum(t.nbytes for t in b) <= BUCKET_BYTES for b in buckets)
-
-
-def test_a_process_knows_torchrun_by_its_variables() -> None:
-    assert is_started_by_torchrun({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2"})
-    assert not is_started_by_torchrun({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "1"})
-    assert not is_started_by_torchrun({"WORLD_SIZE": "2", "RANK": "0"})  # of another launcher, which starts what it likes
 
 
 def test_devices_that_are_not_each_process_s_own_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import enum
 import os
 import signal
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -154,11 +154,6 @@ def _fill_buckets(tensors: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
 
 
 # ------------------------------------------------------------------------------------------------------------------- torchrun
-
-
-def is_started_by_torchrun(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether torchrun started this process as one of several."""
-    return "TORCHELASTIC_RUN_ID" in environment and int(environment.get("WORLD_SIZE", "1")) > 1
 
 
 def join_group(device: str) -> TrainingGroup:
