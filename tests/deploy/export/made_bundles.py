@@ -18,6 +18,7 @@ from phoropter.models.classifier import Classifier, average_classifiers, build_c
 from phoropter.models.spec import Backbone, ClassifierSpec
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.refit_record import RefitRecord
+from trained_norms import train_statistics
 
 SIDE = 20
 
@@ -50,14 +51,7 @@ def make_classifier(*backbones: Any, classes: tuple[str, ...] = ("a", "b", "c"),
     plain = [{"weights": "random", **b} for b in named]
     spec = ClassifierSpec.model_validate({"backbones": plain, "classes": classes, "picture": SIDE, **options})
     model = build_classifier(spec, seed=seed)
-    draw = torch.Generator().manual_seed(seed)
-    for norm in model.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            assert norm.running_mean is not None and norm.running_var is not None
-            norm.running_mean.normal_(0, 0.3, generator=draw)
-            norm.running_var.uniform_(0.2, 3, generator=draw)
-            norm.weight.data.uniform_(0.5, 2, generator=draw)
-            norm.bias.data.normal_(0, 0.3, generator=draw)
+    train_statistics(model, seed)
     for head in (m for m in model.head.modules() if isinstance(m, nn.Linear)):
         head.weight.data.mul_(6)  # so that probabilities are far from equal
     model.eval()
