@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -101,6 +102,18 @@ def one_thread(file: str) -> None:
     """Starts the benchmark again with one thread: claims are per core, and NumPy and torch read this when they are imported."""
     if any(os.environ.get(name) != "1" for name in _THREADS):
         os.execve(sys.executable, [sys.executable, file, *sys.argv[1:]], os.environ | dict.fromkeys(_THREADS, "1"))
+
+
+def run_process(arguments: Iterable[str], folder: Path) -> tuple[float, float]:
+    """Python with these arguments in a folder that holds its cache, too: seconds on the wall and of the processor."""
+    import resource  # which Windows does not have, and few benchmarks need
+
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    environment = {**os.environ, "PHOROPTER_CACHE": str(folder / "cache")}
+    subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - began, used
 
 
 def machine() -> str:

@@ -9,17 +9,13 @@ the wall of a quiet machine. Networks are tiny and random: only `predict` meets 
 
 from __future__ import annotations
 
-import os
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _sides import figure, write
+from _sides import figure, run_process, write
 from study_memory import make_pictures
 
 STUDY = """\
@@ -49,13 +45,7 @@ def write_study(path: Path, folds: int, seeds: int, candidates: list[str]) -> No
 
 def run_command(arguments: tuple[str, ...], folder: Path) -> tuple[float, float]:
     """Seconds on the wall and of the processor."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    environment = {**os.environ, "PHOROPTER_CACHE": str(folder / "cache")}
-    command = [sys.executable, "-m", "phoropter", *arguments]
-    subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return time.perf_counter() - began, used
+    return run_process(["-m", "phoropter", *arguments], folder)
 
 
 def main() -> None:

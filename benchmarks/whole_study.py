@@ -9,16 +9,12 @@ decoded, trained, measured, tested or written. Both use all cores. Weights are r
 
 from __future__ import annotations
 
-import os
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _sides import figure, write
+from _sides import figure, run_process, write
 from study_memory import COUNT, SIDE, make_pictures
 
 GOAL = 1.3  # at most
@@ -40,16 +36,6 @@ with torch.inference_mode():
         for start in range(0, {count}, 16):
             network(pictures[: {count} - start])
 """
-
-
-def run_process(arguments: list[str], folder: Path) -> tuple[float, float]:
-    """Seconds on the wall and of the processor."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    environment = {**os.environ, "PHOROPTER_CACHE": str(folder / "cache")}
-    subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return time.perf_counter() - began, used
 
 
 def run_study(networks: tuple[str, ...], side: int) -> tuple[float, float]:
