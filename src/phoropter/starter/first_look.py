@@ -81,6 +81,11 @@ def look_at_path(path: Path) -> FirstLook:
     return FirstLook(spec, dataset, keys, guess)
 
 
+def relate_path(path: Path, folder: Path) -> str:
+    """Relative to the folder of the study file where the data lie in it or below it, so that both can be moved together."""
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) and path != folder else path.as_posix()
+
+
 def _make_spec(spec: DataSpec, keys: dict[str, Any]) -> DataSpec:
     return DataSpec.model_validate({**spec.model_dump(exclude_unset=True), **keys}) if keys else spec
 

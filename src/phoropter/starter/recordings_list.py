@@ -19,7 +19,7 @@ from phoropter.core.text_table import peek_table
 from phoropter.signals.readers.monitor_csv import read_export
 from phoropter.signals.readers.tables import RECORDING_ENDINGS
 from phoropter.signals.readers.time_column import find_time_column
-from phoropter.starter.first_look import find_shared_numbers
+from phoropter.starter.first_look import find_shared_numbers, relate_path
 
 _TABLE = ".csv"  # the only ending of text that a manifest of recordings may list
 MAX_CLASSES = 12
@@ -52,7 +52,7 @@ def write_recordings_list(folder: Path, out: Path) -> RecordingsList | None:
     labels, told_by = _tell_labels(names)
     tables = [file for file in files if file.suffix.lower() == _TABLE]
     rate = f"{read_export(tables[0]).rate_hz:g}" if tables else ""
-    columns = {"path": [_relate_to(file, out.absolute().parent) for file in files], "label": labels}
+    columns = {"path": [relate_path(file.absolute(), out.absolute().parent) for file in files], "label": labels}
     columns |= {"subject": people} if people else {}
     columns |= {"rate_hz": [rate if file in tables else "" for file in files]} if tables else {}
     manifest = out.with_name(f"{folder.name}-recordings.csv")
@@ -99,8 +99,3 @@ def _tell_labels(names: Sequence[str]) -> tuple[list[str], str | None]:
 def _are_classes(values: Sequence[str]) -> bool:
     counts = Counter(values)
     return 2 <= len(counts) <= MAX_CLASSES and min(counts.values()) >= 2 and "" not in counts
-
-
-def _relate_to(file: Path, folder: Path) -> str:
-    file = file.absolute()
-    return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.as_posix()

@@ -11,7 +11,7 @@ from typing import Any
 
 from phoropter.core.durations import format_duration
 from phoropter.starter.choices import METRICS, ChosenCandidates, ChosenProtocol
-from phoropter.starter.first_look import FirstLook
+from phoropter.starter.first_look import FirstLook, relate_path
 
 _PLAIN = re.compile(r"[A-Za-z/~._][\w./ ~+-]*\w|[A-Za-z]")
 _RESERVED = {"true", "false", "null", "yes", "no", "on", "off"}
@@ -70,15 +70,10 @@ def _describe_data(look: FirstLook) -> list[str]:
 def _data_lines(look: FirstLook, out: Path) -> list[str]:
     source = look.spec.source
     value = getattr(look.spec, source)
-    place = value if not isinstance(value, Path) else _relate_path(value, out.absolute().parent)
+    place = value if not isinstance(value, Path) else relate_path(value, out.absolute().parent)
     lines = ["data:", f"  {source}: {_flow(place)}"]
     lines += [f"  {key}: {_flow(value)}" for key, value in look.keys.items()]
     return [*lines, "  on_bad_input: skip"] if look.problems else lines
-
-
-def _relate_path(path: Path, folder: Path) -> str:
-    """Relative to the study file where the data lie beside or below it, so that both can be moved together."""
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) and path != folder else path.as_posix()
 
 
 def describe_estimate(candidates: ChosenCandidates, hours: float) -> str:
