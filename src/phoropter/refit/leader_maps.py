@@ -113,8 +113,9 @@ def _open_first_model(store: Store, keys: list[str], name: str, extensions: Sequ
     bundles = [open_bundle(folder, extensions) for _, folder in kept]
     if len(bundles) == 1:
         return store.run(key), bundles[0]
-    members, weights = tuple(bundle.candidate for bundle in bundles), list(read_member_weights(store.run(key)).values())
-    return store.run(key), replace(bundles[0], model=average_models([b.model for b in bundles], weights), members=members)
+    weights = list(read_member_weights(store.run(key)).values())
+    model, members = average_models([b.model for b in bundles], weights), tuple(bundle.candidate for bundle in bundles)
+    return store.run(key), replace(bundles[0], spec=model.spec, members=members, model=model)
 
 
 def _open_rows(store: Store, bundle: Bundle, run: Run, ids: NDArray[np.str_]) -> Dataset:
