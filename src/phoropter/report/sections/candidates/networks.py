@@ -40,10 +40,10 @@ def networks_section(inputs: ReportInput) -> Section | None:
 def _networks_table(rows: list[tuple[str, str, str, str]]) -> Table:
     columns = (Column("Candidates", "words"), Column("Network"), Column("Weights"), Column("Pretrained on", "words"))
     by_network: dict[tuple[str, str, str], list[str]] = {}
-    for candidate, *network in rows:
-        by_network.setdefault((network[0], network[1], network[2]), []).append(candidate)
+    for candidate, network, weights, words in rows:
+        by_network.setdefault((network, weights, words), []).append(candidate)
     cells: list[tuple[CellValue, ...]] = [
-        (list_names(list(dict.fromkeys(names)), 4), *network) for network, names in by_network.items()
+        (list_names(list(dict.fromkeys(names)), 4), *described) for described, names in by_network.items()
     ]
     note = f"{count_with_noun(len(by_network), 'network')}. What weights were pretrained on is read from their name."
     return Table(
