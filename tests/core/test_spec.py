@@ -10,7 +10,7 @@ from pydantic import Field
 
 from phoropter.core import spec
 from phoropter.core.errors import SpecError
-from phoropter.core.spec import ClassName, Spec, load_yaml, validate_as
+from phoropter.core.spec import ClassName, Spec, error_message, load_yaml, validate_as
 
 
 class Inner(Spec):
@@ -198,3 +198,8 @@ def test_plain_changes_without_defaults_are_read_back_as_the_same_kind() -> None
     for drawing in (Drawing(), Drawing(shape=Box()), Drawing(name="other", shape=Box(size=3)), Drawing(shape=Disc(size=2))):
         assert validate_as(Drawing, drawing.plain_changes()) == drawing
     assert Drawing(shape=Box()).plain_changes() == {"shape": {"kind": "box"}}
+
+
+def test_the_first_line_of_an_error_is_told_and_its_kind_where_it_says_nothing() -> None:
+    assert error_message(ValueError("no such operator\nand more")) == "no such operator"
+    assert error_message(ValueError()) == "ValueError"

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from phoropter.core.columns import clean_cell
-from phoropter.core.errors import SpecError, did_you_mean
+from phoropter.core.errors import SpecError, cut_message, did_you_mean
 from phoropter.core.extensions import EXPECTED_EXTENSION, REFERENCE, Extension, suggest_wrapping
 
 MAX_FILE_BYTES = 1_000_000
@@ -136,7 +136,7 @@ def parse_yaml(text: str, source: str) -> list[tuple[Any, SourceMap]]:
         where = f"{source}, line {text.count(chr(10), 0, error.position) + 1}"
         raise SpecError(f"{where}: not valid YAML: the character U+{ord(text[error.position]):04X} is not allowed") from None
     except yaml.YAMLError as error:
-        raise SpecError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from None
+        raise SpecError(f"{source}: not valid YAML: {cut_message(error)}") from None
     except RecursionError:
         raise SpecError(f"{source}: brackets or keys are nested more than {MAX_DEPTH} deep; write it flatter") from None
 
@@ -261,7 +261,7 @@ def error_message(error: ValueError) -> str:
     if isinstance(error, ValidationError):
         first = min(error.errors(include_url=False), key=_error_priority)
         return first["msg"].removeprefix("Value error, ")
-    return str(error).splitlines()[0]
+    return cut_message(error)
 
 
 def _error_priority(error: Any) -> tuple[int, int]:

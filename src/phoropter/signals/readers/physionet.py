@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.errors import DataError, MissingExtraError, join_words
+from phoropter.core.errors import DataError, MissingExtraError, cut_message, join_words
 from phoropter.core.files import temporary_folder
 from phoropter.core.listed_files import ListedFiles
 from phoropter.signals.readers.edf import read_edf, read_edf_labels
@@ -343,8 +343,7 @@ def _read_or_raise(file: Path, read: Callable[[], Any], name: str | None = None)
             warnings.simplefilter("ignore")  # the readers call pandas in ways the newest pandas warns about
             return read()
     except Exception as error:
-        complaint = str(error).strip().splitlines()
         raise DataError(
-            f"{file}: it cannot be read ({complaint[0] if complaint else type(error).__name__}): correct the line of the header "
-            "that this names, or export the record again"
+            f"{file}: it cannot be read ({cut_message(error)}): correct the line of the header that this names, or export the "
+            "record again"
         ) from error

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.delimited import DelimitedFormat, read_text_head, sniff_delimited_text
-from phoropter.core.errors import DataError
+from phoropter.core.errors import DataError, cut_message
 from phoropter.core.files import format_bytes
 from phoropter.core.storage.foreign_files import PARQUET, refuse_foreign_file
 from phoropter.signals.readers.time_column import column_kind, find_time_column, place_lines, rises_like_times
@@ -197,9 +197,7 @@ def _read_table(path: Path) -> _Table:
     except DataError:
         raise
     except Exception as error:  # pandas and pyarrow raise of every kind on a damaged table
-        complaint = str(error).strip().splitlines()
-        reason = complaint[0] if complaint else type(error).__name__
-        raise DataError(f"{path}: it cannot be read as a table ({reason})") from error
+        raise DataError(f"{path}: it cannot be read as a table ({cut_message(error)})") from error
 
 
 def _read_parquet_table(path: Path) -> _Table:

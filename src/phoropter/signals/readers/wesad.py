@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.errors import DataError
+from phoropter.core.errors import DataError, cut_message
 from phoropter.core.files import atomic_write, digest_file, format_bytes
 from phoropter.signals.readers.safe_pickle import load_arrays_file
 from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording, codes_to_spans, read_recordings
@@ -73,7 +73,7 @@ def _convert_pickle(path: Path) -> tuple[str, NDArray[np.float32], NDArray[np.ui
     try:
         session = load_arrays_file(path)
     except pickle.UnpicklingError as error:
-        raise DataError(f"{path}: refused, it is not a pickle of arrays: {str(error).splitlines()[0]}") from error
+        raise DataError(f"{path}: refused, it is not a pickle of arrays: {cut_message(error)}") from error
     try:
         subject, ecg, codes = session["subject"], session["signal"]["chest"]["ECG"], session["label"]
     except (KeyError, TypeError, IndexError) as error:

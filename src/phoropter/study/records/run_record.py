@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phoropter.core.errors import PhoropterError, StoreError
+from phoropter.core.errors import PhoropterError, StoreError, cut_message
 from phoropter.core.extensions import describe_code
 from phoropter.core.files import digest, digest_array, digest_file
 from phoropter.data.dataset import Dataset
@@ -335,8 +335,7 @@ def describe_failure(run: PlannedRun, error: BaseException) -> dict[str, Any]:
 
 def first_error_line(error: BaseException) -> str:
     """The first line of the message; of an error in somebody's code, with its kind and the line of code that raised it."""
-    lines = str(error).strip().splitlines()
-    text = lines[0] if lines else type(error).__name__
+    text = cut_message(error)
     if isinstance(error, (PhoropterError, RuntimeError, ValueError, MemoryError)):
         return text
     frames = traceback.extract_tb(error.__traceback__)
