@@ -20,7 +20,7 @@ from phoropter.data.splits.spec import ProtocolSpec
 from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
 from phoropter.models.weights import weight_files
-from phoropter.models.weights.folder_files import list_unlisted_files, read_stated_facts
+from phoropter.models.weights.folder_files import list_weight_files, read_stated_facts
 from phoropter.models.weights.weights_folder import named_folder
 from phoropter.results.store import Store
 from phoropter.study.cost import ResourceEstimate, estimate_resources
@@ -191,7 +191,7 @@ def _list_carried(known: dict[str, bool]) -> tuple[list[dict[str, Any]], dict[st
     found: list[dict[str, Any]] = []
     unused: dict[str, str] = {}
     by_name = {catalog.find_architecture(name).tagged_name for name in PRETRAINED if known[name]}
-    for file in list_unlisted_files(folder, listed=()) if folder else ():
+    for file in list_weight_files(folder) if folder else ():
         if file.stem in by_name:
             continue
         try:

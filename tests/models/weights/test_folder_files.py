@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from phoropter.core.errors import WeightsError
-from phoropter.models.weights.folder_files import StatedFacts, add_unlisted_files, list_unlisted_files, read_stated_facts
+from phoropter.models.weights.folder_files import (
+    StatedFacts,
+    add_unlisted_files,
+    list_unlisted_files,
+    list_weight_files,
+    read_stated_facts,
+)
 from phoropter.models.weights.weights_folder import read_weights_manifest, verify_folder
 
 DIGEST = hashlib.sha256(b"one").hexdigest()
@@ -42,7 +48,7 @@ def test_unlisted_files_are_recorded_as_they_are(tmp_path: Path) -> None:
         ("b.pth", 3, DIGEST, None, "not told by its name"),
     ]
     assert list_unlisted_files(tmp_path) == [] and add_unlisted_files(tmp_path) == [] and verify_folder(tmp_path) == []
-    assert len(list_unlisted_files(tmp_path, listed=())) == 2
+    assert len(list_weight_files(tmp_path)) == 2
     put(tmp_path / "b.pth", b"two")
     assert verify_folder(tmp_path) == ["b: b.pth has another content than was recorded"]
 

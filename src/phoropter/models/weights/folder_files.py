@@ -6,7 +6,6 @@ No torch: nothing but the JSON is read. Whether a file keeps what is stated, mod
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +31,15 @@ class StatedFacts:
     sha256: str | None
 
 
-def list_unlisted_files(folder: Path, listed: Collection[str] | None = None) -> list[Path]:
-    """Files of weights in a folder that its manifest does not name. listed: names of files to pass over, in place of its own."""
-    known = {entry.file for entry in read_weights_manifest(folder).weights.values()} if listed is None else listed
-    return [file for file in sorted(folder.iterdir()) if file.suffix in _ENDINGS and file.name not in known and file.is_file()]
+def list_weight_files(folder: Path) -> list[Path]:
+    """Files of weights in a folder, by name."""
+    return [file for file in sorted(folder.iterdir()) if file.suffix in _ENDINGS and file.is_file()]
+
+
+def list_unlisted_files(folder: Path) -> list[Path]:
+    """Files of weights in a folder that its manifest does not name."""
+    known = {entry.file for entry in read_weights_manifest(folder).weights.values()}
+    return [file for file in list_weight_files(folder) if file.name not in known]
 
 
 def read_stated_facts(file: Path) -> StatedFacts:

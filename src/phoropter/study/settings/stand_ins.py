@@ -12,7 +12,7 @@ from pathlib import Path
 from phoropter.core.errors import PhoropterError
 from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
-from phoropter.models.weights.folder_files import list_unlisted_files, read_stated_facts
+from phoropter.models.weights.folder_files import list_weight_files, read_stated_facts
 from phoropter.models.weights.weight_files import read_sidecar
 from phoropter.models.weights.weights_folder import named_folder
 from phoropter.training.candidates.family import backbone_family
@@ -52,7 +52,7 @@ def list_carried_weights() -> tuple[CarriedWeights, ...]:
     """The files in the folder of weights that fit the network that their name or JSON states, by name; others are passed over."""
     folder = named_folder()
     found = []
-    for file in list_unlisted_files(folder, listed=()) if folder else ():
+    for file in list_weight_files(folder) if folder else ():
         try:
             name = read_stated_facts(file).architecture
             backbone = BackboneSpec(name=name, weights=str(file.absolute()))
