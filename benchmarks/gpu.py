@@ -177,7 +177,7 @@ def distil(bench: Bench) -> list[Row]:
     from phoropter.training import fit as room
     from phoropter.training.distillation import Teacher, digest_classifier
 
-    room.check_teacher_accuracy = lambda *_: {}  # type: ignore[assignment,attr-defined]  # random weights would fail, and cost the same
+    room.check_teacher_accuracy = lambda *_: {}  # type: ignore[attr-defined]  # random weights would fail, and cost the same
     size, student = bench.size, bench.size.networks[0][0]
     common, pictures = {"weights": "random", "size": size.side}, make_pictures(bench)
     plain = make_task(bench, pictures, {"backbone": student, **common}, "cnn-distil")

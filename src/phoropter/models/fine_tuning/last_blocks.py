@@ -9,7 +9,7 @@ all the same, their frozen part computed in every epoch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -168,4 +168,5 @@ def _skip_modules(modules: list[nn.Module]) -> Iterator[None]:
         yield
 
 
-_return_input: Callable[..., Any] = lambda x, *args, **kwargs: x  # noqa: E731
+def _return_input(x: Any, *args: Any, **kwargs: Any) -> Any:
+    return x

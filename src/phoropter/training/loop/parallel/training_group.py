@@ -77,7 +77,7 @@ class TrainingGroup:
             raise RunError(f"another process left this training{told}")
         return highest
 
-    def part(self, error: BaseException | None = None) -> None:
+    def part(self, error: BaseException) -> None:
         """Tells the others at their next meeting that this process trains no further, and why; nothing where they know."""
         if not self._parted:
             self.meet(Standing.LEFT, cut_message(error) if isinstance(error, Exception) else "")
