@@ -50,11 +50,11 @@ def write_recordings_list(folder: Path, out: Path) -> RecordingsList | None:
     names = [file.relative_to(folder).with_suffix("").as_posix() for file in files]
     people = _tell_people(names)
     labels, told_by = _tell_labels(names)
-    tables = [file for file in files if file.suffix.lower() == _TABLE]
-    rate = f"{read_export(tables[0]).rate_hz:g}" if tables else ""
+    is_table = [file.suffix.lower() == _TABLE for file in files]
+    rate = f"{read_export(files[is_table.index(True)]).rate_hz:g}" if any(is_table) else ""
     columns = {"path": [relate_path(file.absolute(), out.absolute().parent) for file in files], "label": labels}
     columns |= {"subject": people} if people else {}
-    columns |= {"rate_hz": [rate if file in tables else "" for file in files]} if tables else {}
+    columns |= {"rate_hz": [rate if has_rate else "" for has_rate in is_table]} if any(is_table) else {}
     manifest = out.with_name(f"{folder.name}-recordings.csv")
     if manifest.exists():
         raise SpecError(
