@@ -5,13 +5,14 @@ Each runs a function of this file by its name; what the first one finds goes int
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pickle
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,26 +107,31 @@ def double_precision() -> Iterator[None]:
 
 
 @contextmanager
-def short_memory(most_rows: int, after: int = 0) -> Iterator[None]:
-    """Within it, the memory does not suffice for the answers of more rows at once, once `after` batches were answered."""
-    make, count = training_fit._make_objective, iter(range(10**6))
+def wrapped_objective(answer: Callable[[Any, Any, int], Any]) -> Iterator[None]:
+    """Within it, `answer(objective, batch, number)` stands for objective(batch). number: of the answer, counted from 0"""
+    make, count = training_fit._make_objective, itertools.count()
 
-    def make_hungry(*given: Any) -> Any:
+    def make_wrapped(*given: Any) -> Any:
         objective = make(*given)
+        return lambda batch: answer(objective, batch, next(count))
 
-        def compute(batch: Any) -> Any:
-            found = objective(batch)
-            if next(count) >= after and len(found[1]) > most_rows:
-                raise torch.OutOfMemoryError("planted: out of memory")
-            return found
-
-        return compute
-
-    training_fit._make_objective = make_hungry  # type: ignore[assignment]
+    training_fit._make_objective = make_wrapped
     try:
         yield
     finally:
         training_fit._make_objective = make
+
+
+def short_memory(most_rows: int, after: int = 0) -> AbstractContextManager[None]:
+    """Within it, the memory does not suffice for the answers of more rows at once, once `after` batches were answered."""
+
+    def answer(objective: Any, batch: Any, number: int) -> Any:
+        found = objective(batch)
+        if number >= after and len(found[1]) > most_rows:
+            raise torch.OutOfMemoryError("planted: out of memory")
+        return found
+
+    return wrapped_objective(answer)
 
 
 # ---------------------------------------------------------------------------------------------------- what the processes do
@@ -243,28 +249,17 @@ def lose_a_process() -> None:
         sys.exit(stop.exit_code)
 
 
-@contextmanager
-def plant_error(there: bool, act: Callable[[], None] | None = None) -> Iterator[None]:
+def plant_error(there: bool, act: Callable[[], None] | None = None) -> AbstractContextManager[None]:
     """Within it, the second answer of a network is an error, or an act."""
-    make, count = training_fit._make_objective, iter(range(10**6))
 
-    def make_faulty(*given: Any) -> Any:
-        objective = make(*given)
+    def answer(objective: Any, batch: Any, number: int) -> Any:
+        if there and number == 1:
+            if act is not None:
+                act()
+            raise ValueError("planted")
+        return objective(batch)
 
-        def compute(batch: Any) -> Any:
-            if there and next(count) == 1:
-                if act is not None:
-                    act()
-                raise ValueError("planted")
-            return objective(batch)
-
-        return compute
-
-    training_fit._make_objective = make_faulty  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        training_fit._make_objective = make
+    return wrapped_objective(answer)
 
 
 # ------------------------------------------------------------------------------------------------------------------- starting
