@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from phoropter.core.errors import SpecError
-from phoropter.training.loop.devices import resolve_device
+from phoropter.training.loop.devices import resolve_device, use_threads
 
 
 def test_the_cpu_is_always_there_and_auto_finds_something() -> None:
@@ -47,3 +47,11 @@ def test_a_gpu_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert resolve_device("cuda:1") == torch.device("cuda:1") and resolve_device("auto") == torch.device("cuda")
+
+
+def test_as_many_threads_as_before_compute_behind_a_block_whatever_ends_it() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(ValueError, match="stop"), use_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+        raise ValueError("stop")
+    assert torch.get_num_threads() == before

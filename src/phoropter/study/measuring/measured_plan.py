@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +29,7 @@ from phoropter.study.measuring.first_batches import (
 )
 from phoropter.study.plan import Plan, PlannedRun
 from phoropter.training.fit import TrainingTask
-from phoropter.training.loop.devices import resolve_device
+from phoropter.training.loop.devices import resolve_device, use_threads
 
 BATCHES = 3  # of each network that are timed, behind one that is not
 LEAST_SPREAD = 0.15  # of an estimate, by which it may be off in any case: three batches do not tell more
@@ -124,19 +123,9 @@ def _make_sample_task(planned: Plan, run: PlannedRun, device: torch.device, asid
 
 def _measure_slowdown(task: TrainingTask, measured: Sequence[BatchTimes]) -> float:
     """How many times as long the networks of a task take on one thread."""
-    with _set_threads(1):
+    with use_threads(1):
         alone = list(time_batches(task, 1))
     return sum(t.image_seconds[0] for t in alone) / sum(float(np.median(t.image_seconds)) for t in measured)
-
-
-@contextmanager
-def _set_threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _find_pace(measured: Sequence[BatchTimes], slowed: float) -> _Pace:

@@ -1,8 +1,10 @@
-"""Which device a name means, and whether this installation has it."""
+"""Which device a name means, whether this installation has it, and with how many threads the processor computes."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -44,3 +46,14 @@ def list_devices() -> tuple[str, ...]:
     """What `--device` takes on this machine, the processor first."""
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     return ("cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else []))
+
+
+@contextmanager
+def use_threads(count: int) -> Iterator[None]:
+    """Inside, torch computes with so many threads of the processor; behind it with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

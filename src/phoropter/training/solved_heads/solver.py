@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from phoropter.training.loop.devices import use_threads
 from phoropter.training.loop.label_losses import select_answer_weights
 from phoropter.training.solved_heads.problem import LogisticProblem, Rows
 
@@ -114,15 +115,11 @@ def _invert_hessians(hessians: Tensor, penalty: float) -> Tensor:
     """
     hessians.diagonal(dim1=1, dim2=2).add_(1e-6)  # a constant feature would make one singular
     hessians.diagonal(dim1=1, dim2=2)[:, :-1].add_(penalty)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with use_threads(1):
         factor, failed = torch.linalg.cholesky_ex(hessians)
         if failed.any():  # rounding has made it indefinite
             factor = torch.linalg.cholesky(hessians.double()).to(hessians)
         return torch.cholesky_inverse(factor)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _replace_zeros(scale: Tensor) -> Tensor:
