@@ -65,11 +65,18 @@ def _raise_on_unknown(changes: dict[str, Any], source: SourceMap | None, at: Loc
 
 
 def _raise_on_unread(recipe: Recipe, written: dict[str, Any], source: SourceMap | None, at: Location) -> None:
-    for name in (n for n in written if n in recipe.unread_fields):
-        where = (source or SourceMap()).describe_location((*at, name))
-        kind = "a head that is solved (l2_penalties)" if recipe.l2_penalties else f"recipe '{recipe.preset}' trains nothing and"
-        kind = "a recipe that trains the head alone" if recipe.trains_head_alone and not recipe.l2_penalties else kind
-        raise SpecError(f"{where}: {kind} never reads {name}; leave it out, or choose another recipe")
+    unread = recipe.unread_fields
+    name = next((n for n in written if n in unread), None)
+    if name is None:
+        return
+    if recipe.l2_penalties:
+        kind = "a head that is solved (l2_penalties)"
+    elif recipe.trains_head_alone:
+        kind = "a recipe that trains the head alone"
+    else:
+        kind = f"recipe '{recipe.preset}' trains nothing and"
+    where = (source or SourceMap()).describe_location((*at, name))
+    raise SpecError(f"{where}: {kind} never reads {name}; leave it out, or choose another recipe")
 
 
 _NESTED_FIELDS = ("optimizer", "schedule", "loss", "imbalance", "lora")
