@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -21,8 +22,8 @@ from phoropter.core.errors import DataError, WeightsError
 from phoropter.core.extensions import trust_code
 from phoropter.data.dataset import UNLABELLED
 from phoropter.deploy.bundle import load_bundle
-from phoropter.deploy.predict import Bundle, predict_paths
-from phoropter.deploy.predictions import BundlePredictions
+from phoropter.deploy.predict import Bundle, make_square_predictor, predict_paths
+from phoropter.deploy.predictions import BundlePredictions, predict_files
 from phoropter.deploy.tables import write_predictions
 from phoropter.results.store import Predictions, Store
 from phoropter.signals.recording import Recording
@@ -444,5 +445,7 @@ def test_standard_output_holds_the_table_alone_and_missing_paths_are_listed(pict
 def test_progress_counts_every_row_once(pictures: tuple[Store, Path]) -> None:
     store, folder = pictures
     seen: list[tuple[int, int]] = []
-    predict_paths(load_kept(store, "plain")[0], [folder], device="cpu", progress=lambda done, total: seen.append((done, total)))
+    bundle = load_kept(store, "plain")[0]
+    by_torch = make_square_predictor(bundle, torch.device("cpu"))
+    predict_files(bundle, by_torch, [folder], progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (16, 16)

@@ -21,7 +21,7 @@ from phoropter.core.extensions import Extension
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.pixels import Pixels
 from phoropter.deploy.described_bundle import DescribedBundle, read_described_bundle
-from phoropter.deploy.predictions import BundlePredictions, ProgressFunction, SquarePredictor, predict_files, predict_rows_of
+from phoropter.deploy.predictions import BundlePredictions, SquarePredictor, predict_files, predict_rows_of
 from phoropter.models import classifier as classifiers
 from phoropter.models.classifier import Classifier
 from phoropter.models.inference.folded_norms import fold_norms
@@ -62,19 +62,17 @@ def predict_paths(
     device: str = "auto",
     on_bad_input: OnBadInput = "skip",
     views: TtaViews | None = None,
-    progress: ProgressFunction | None = None,
 ) -> BundlePredictions:
     """Predicts every image of files and folders, or every window of recordings, their folders and manifests.
 
     device:       "auto", "cpu", "cuda" or "mps"
     on_bad_input: "skip": what cannot be read is listed and the rest is predicted · "stop": the first such input is an error
     views:        test-time augmentation (None: that of the recipe, with which the study evaluated it)
-    progress:     called with (rows done, rows in all)
 
     Raises DataError for bad input under "stop", and where nothing can be read; SpecError for views the bundle cannot make.
     """
     predict_squares = make_square_predictor(bundle, resolve_device(device), views)
-    return predict_files(bundle, predict_squares, paths, on_bad_input, progress)
+    return predict_files(bundle, predict_squares, paths, on_bad_input)
 
 
 def predict_dataset(
@@ -84,11 +82,10 @@ def predict_dataset(
     device: str = "auto",
     on_bad_input: OnBadInput = "skip",
     views: TtaViews | None = None,
-    progress: ProgressFunction | None = None,
 ) -> BundlePredictions:
     """As `predict_paths`, of a Dataset whose pictures or windows are made as in the bundle's study."""
     predict_squares = make_square_predictor(bundle, resolve_device(device), views)
-    return predict_rows_of(bundle, predict_squares, dataset, on_bad_input, progress)
+    return predict_rows_of(bundle, predict_squares, dataset, on_bad_input)
 
 
 def make_square_predictor(
