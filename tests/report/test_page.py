@@ -23,6 +23,8 @@ from phoropter.report.conclusion import describe_test_population
 from phoropter.report.page import collect_notices, write_report
 from phoropter.report.sections.candidates.leaderboard import leaderboard_table
 from phoropter.report.summary.collect import collect_summary
+from phoropter.study.smoke_scale import make_smoke_version
+from phoropter.study.spec import read_study
 
 SMALL = Made(accuracies={"a": 0.9, "b": 0.8}, classes=("x", "y"), rows=60, folds=3, seeds=(0,), epochs=2, pictures=1)
 
@@ -235,3 +237,16 @@ def test_candidates_without_a_run_are_named_apart_from_incomplete_ones(tmp_path:
 def test_collapsed_features_have_no_embedding(tmp_path: Path) -> None:
     store = make_study(tmp_path / "study", replace(SMALL, features=6, collapsed=True))
     assert 'id="embedding"' not in write_report(store.folder).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["alexnet-and-after", "clinical-questions", "sonic-wesad"])
+def test_a_smoke_page_writes_the_names_of_networks_as_they_are(name: str, tmp_path: Path) -> None:
+    """Each line of the notice has a capital, so none may begin with a name."""
+    study = read_study(name)[0]
+    small = make_smoke_version(study)
+    used = {b.name for version in (study, small) for c in version.parsed_candidates for b in c.backbones}
+    changes = small.context.smoke_changes
+    (notice,) = collect_notices(collect_summary(make_study(tmp_path, Made({"a": 0.9}, folds=2, scale=changes))))
+    shown, recorded = " ".join(notice.lines), " ".join(changes)
+    assert any(network in recorded for network in used)
+    assert all(shown.count(network) == recorded.count(network) for network in used)

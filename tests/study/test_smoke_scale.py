@@ -83,7 +83,8 @@ def test_a_network_with_its_own_weights_is_shown_a_size_that_it_accepts() -> Non
     assert sides["MobileNetV1"] == 64 and sides["ViT"] == 56, "patches of 14 pixels"
     for backbone in (b for c in made.parsed_candidates for b in c.backbones):
         check_size(backbone)
-    assert "vit_small_patch14_dinov2 with its own weights was shown 56 pixels instead of 126" in made.context.smoke_changes
+    said = "images were shown at 56 pixels instead of 126 to vit_small_patch14_dinov2, which kept its own weights"
+    assert said in made.context.smoke_changes
 
 
 def test_fewer_values_are_tuned_and_one_share_is_kept(tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ def test_weights_at_hand_stand_in_frozen_and_fusions_of_them_are_trained_to_the_
     assert small.data.size == 128 and {b.size for c in small.parsed_candidates for b in c.backbones} == {128, 126}
     said = " ".join(small.context.smoke_changes)
     assert (
-        "mobilenetv1_100.mine at 128 pixels stood in for vgg19.tv_in1k" in said
+        "in place of vgg19.tv_in1k: mobilenetv1_100.mine at 128 pixels, with its own weights" in said
         and "were frozen; their heads were trained" in said
     )
 

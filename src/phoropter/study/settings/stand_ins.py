@@ -68,7 +68,8 @@ def list_carried_weights() -> tuple[CarriedWeights, ...]:
 class StandIns:
     """Stand-ins for the networks of one study.
 
-    carried: weights at hand · side: the most pixels that these are shown · notes: what was changed, in sentences
+    carried: weights at hand · side: the most pixels that these are shown
+    notes: what was changed, in sentences; none begins with a name, because the page gives each a capital
     base: the folder that relative paths of the study start from
     """
 
@@ -95,7 +96,7 @@ class StandIns:
     def _shrink_own(self, backbone: BackboneSpec, stem: str) -> BackboneSpec:
         side, shown = catalog.resolve_side(backbone, self.base), catalog.find_small_side(backbone, IMAGE_SIZE, self.base)
         if shown < side:
-            self.notes[f"{stem} with its own weights was shown {shown} pixels instead of {side}"] = None
+            self.notes[f"images were shown at {shown} pixels instead of {side} to {stem}, which kept its own weights"] = None
         return backbone.with_changes(size=shown)
 
     def _find_carried(self, backbone: BackboneSpec, with_classes: bool) -> CarriedWeights | None:
@@ -113,7 +114,7 @@ class StandIns:
     def _carry(self, backbone: BackboneSpec, weights: CarriedWeights) -> BackboneSpec:
         bare = BackboneSpec(name=weights.architecture, weights=str(weights.file))
         side = catalog.find_small_side(bare, self.side)
-        self.notes[f"{weights.file.stem} at {side} pixels stood in for {backbone.name}, with its own weights"] = None
+        self.notes[f"in place of {backbone.name}: {weights.file.stem} at {side} pixels, with its own weights"] = None
         return bare.with_changes(size=side, seed=backbone.seed)
 
     def _take_sibling(self, backbone: BackboneSpec, stem: str) -> BackboneSpec:
@@ -127,5 +128,5 @@ class StandIns:
         )  # without its dense layers, nine tenths of its parameters
         if backbone.weights == "pretrained":
             self.notes["backbones began from random weights instead of pretrained ones"] = None
-        self.notes[f"{sibling[0]} at {size} pixels stood in for {backbone.name}"] = None
+        self.notes[f"in place of {backbone.name}: {sibling[0]} at {size} pixels"] = None
         return BackboneSpec(name=sibling[0], weights="random", size=size, pooling=pooling, options=options, seed=backbone.seed)
