@@ -13,6 +13,7 @@ from phoropter.results.store import Store
 from phoropter.study.executors import Places, execute_study, make_executor
 from phoropter.study.spec import read_study
 from phoropter.study.worker import ComputeOptions
+from slurm_node import ask_slurm, serve_slurm
 from small_study import FOUR_KINDS, all_predictions
 from warm_python import WarmPython
 
@@ -51,6 +52,19 @@ def run_two_jobs(folder: Path, warm: WarmPython) -> None:
         time.sleep(0.2)
 
 
+def run_slurm(folder: Path, warm: WarmPython) -> None:
+    """Two jobs of a real SLURM of one node."""
+    pytest.importorskip("submitit", reason="submitit is not installed: pip install 'phoropter[slurm]'")
+    with serve_slurm(folder / "slurm") as slurm:
+        environment = {"PHOROPTER_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1", **slurm}
+        submitted = warm.run_command_line(["submit", "study.yaml", "-o", "out", "--workers", "2"], folder, environment)
+        assert submitted.wait(60) == 0, submitted.read_log()
+        deadline = time.monotonic() + 240
+        while ask_slurm(["squeue", "-h"], slurm):
+            assert time.monotonic() < deadline, [p.read_text() for p in (folder / "out" / "jobs").glob("*.err")]
+            time.sleep(0.5)
+
+
 def run_object_store(folder: Path, warm: WarmPython, start: Callable[[int, Path], list[str]]) -> None:
     """Two commands that share nothing but a store, each with a mirror and a cache of its own; a third one reads it."""
     pytest.importorskip("obstore", reason="obstore is not installed: pip install 'phoropter[s3]'")
@@ -75,7 +89,7 @@ def run_moto_store(folder: Path, warm: WarmPython) -> None:
     run_object_store(folder, warm, start_moto)
 
 
-EXECUTORS = [run_two_processes, run_ray, run_three_commands, run_two_jobs, run_rclone_store, run_moto_store]
+EXECUTORS = [run_two_processes, run_ray, run_three_commands, run_two_jobs, run_slurm, run_rclone_store, run_moto_store]
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,13 @@ word of one another: runs are claimed in the results folder, so one that starts 
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ from typing import Any
 from phoropter.core.errors import MissingExtraError, RunError, SpecError, cut_message
 
 LEAVE_S = 40.0  # what a command may take to leave; SLURM warns 90 s before the end
+MAX_TIME_LIMITS = 10_000  # how often a job is queued again that has reached its time limit: until it is done
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ class StudyJob:
 
         Raises RunError for any other exit code.
         """
-        self.process = subprocess.Popen([sys.executable, "-m", "phoropter", *self.arguments], cwd=self.folder)
+        with _signals_held():
+            self.process = subprocess.Popen([sys.executable, "-m", "phoropter", *self.arguments], cwd=self.folder)
         code = self.process.wait()
         if code not in (0, 1):
             raise RunError(f"phoropter {' '.join(self.arguments)} ended with exit code {code}: its log says why")
@@ -54,8 +60,33 @@ class StudyJob:
 
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(LEAVE_S)
+            if not _has_ended(self.process.pid, LEAVE_S):
+                self.process.kill()  # its last checkpoint stands
         return DelayedSubmission(StudyJob(self.arguments, self.folder))
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """A process that is started within it never gets SIGUSR1 and SIGUSR2, by which SLURM warns all processes of a job.
+
+    They are for submitit, which then calls `checkpoint`; a command would end by them at once, without a checkpoint.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1, signal.SIGUSR2))  # which a new process inherits
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _has_ended(pid: int, seconds: float) -> bool:
+    """Whether a child ends within so many seconds. `Popen.wait` could not tell: `__call__` waits in it when the signal comes."""
+    deadline = time.monotonic() + seconds
+    with suppress(ChildProcessError):  # somebody has waited for it, so it has ended
+        while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+    return True
 
 
 def submit_study(arguments: Sequence[str], out: Path, share: JobShare, executor: str = "slurm") -> list[str]:
@@ -72,7 +103,7 @@ def submit_study(arguments: Sequence[str], out: Path, share: JobShare, executor:
         raise SpecError("--executor local shares this machine as it is: leave out --partition, --gpus and --cpus")
     job = StudyJob([*arguments, *(["--devices", "all"] if share.gpus > 1 else [])], Path.cwd())
     try:
-        made = submitit.AutoExecutor(folder=out / "jobs", cluster=executor)
+        made = submitit.AutoExecutor(folder=out / "jobs", cluster=executor, slurm_max_num_timeout=MAX_TIME_LIMITS)
         made.update_parameters(name="phoropter", timeout_min=share.minutes)
         if executor == "slurm":
             gpus = {"gpus_per_node": share.gpus} if share.gpus else {}
