@@ -90,7 +90,7 @@ def test_devices_that_are_not_there_are_refused_before_anything_is_written(tmp_p
 def test_pack_writes_what_a_study_can_read(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(STUDY)
     packed = call("pack", tmp_path / "small.yaml", "-o", tmp_path / "packed")
-    assert packed.exit_code == 0 and "80 pictures in 1 file)" in packed.output
+    assert packed.exit_code == 0 and "80 pictures in 1 file); read it by data: {parquet:" in packed.output
     assert len(open_dataset(DataSpec(parquet=tmp_path / "packed"))) == 80
     again = call("pack", tmp_path / "small.yaml", "-o", tmp_path / "packed")
     assert again.exit_code == 2 and "exists already" in again.output

@@ -198,4 +198,9 @@ def pack_command(study: str, out: Path, shard_mib: int, trust_code: bool) -> Non
         packed = pack_dataset(dataset, out, shard_bytes=shard_mib << 20, on_bad_input=part.data.on_bad_input)
     for problem in packed.problems:
         print_line(make_warning_console(), f"left out: {problem}")
-    print_line(make_console(), f"written: {out} ({packed.rows:,} pictures in {packed.shards} file{'s' * (packed.shards != 1)})")
+    several = ", multi_label: true" if dataset.is_multi_label else ""
+    print_line(
+        make_console(),
+        f"written: {out} ({packed.rows:,} pictures in {packed.shards} file{'s' * (packed.shards != 1)}); read it by "
+        f"data: {{parquet: {out}{several}}}",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,16 @@ from PIL import Image
 
 from phoropter.core.errors import DataError, StoreError
 from phoropter.data.dataset import Dataset
+from phoropter.data.recordings.dataset import RenderedPictures
+from phoropter.data.recordings.views import ChannelView
+from phoropter.data.sources.packed.parquet import open_parquet
 from phoropter.data.spec import DataSpec, open_dataset
+from phoropter.operations import pack
 from phoropter.operations.pack import pack_dataset
+from phoropter.study.executors import execute_study
+from phoropter.study.spec import StudySpec, read_study
 from small_pictures import draw_dark_and_light
+from small_recordings import CTG_STUDY, ECG_STUDY
 
 
 @pytest.fixture
@@ -86,13 +94,83 @@ def test_a_bad_picture_stops_it_and_leaves_nothing_or_is_left_out(pictures: Data
     assert packed.rows == 39 and [p.where for p in packed.problems] == ["dark/5.png"]
 
 
-def test_what_cannot_be_packed_is_refused(pictures: Dataset, tmp_path: Path) -> None:
+def test_an_existing_folder_is_refused(pictures: Dataset, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="exists already"):
         pack_dataset(pictures, tmp_path / "pictures")
-    windows = replace(pictures, spans=np.zeros((40, 2)))
-    with pytest.raises(DataError, match="windows of recordings"):
-        pack_dataset(windows, tmp_path / "out")
-    several = replace(pictures, labels=np.zeros((40, 2), np.int64))
-    with pytest.raises(DataError, match="several labels"):
-        pack_dataset(several, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def films(pictures: Dataset) -> Dataset:
+    """Rows with two labels, one, none of three, and two rows whose labels are not known; a label that no row has."""
+    rows = np.arange(len(pictures))
+    labels = np.stack([rows % 2, rows % 3 == 0, np.zeros(len(rows))], axis=1).astype(np.int64)
+    labels[[5, 9]] = -1
+    return replace(pictures, labels=labels, classes=("mass", "edema", "a third"))
+
+
+@pytest.mark.parametrize("shard_bytes", [1 << 30, 1])
+def test_several_labels_a_row_are_read_back_as_they_were(films: Dataset, tmp_path: Path, shard_bytes: int) -> None:
+    pack_dataset(films, tmp_path / "out", shard_bytes=shard_bytes)
+    back = open_parquet(tmp_path / "out", multi_label=True, on_bad_input="skip")
+    raise_on_difference(back, films)
+    assert {back.describe_label(row) for row in range(40)} == {"mass|edema", "mass", "edema", "none", None}
+    with pytest.raises(DataError, match="say multi_label: true"):
+        open_parquet(tmp_path / "out")
+
+
+def test_several_labels_are_a_sequence_of_class_labels_for_the_hub(films: Dataset, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    pack_dataset(films, tmp_path / "out")
+    read = datasets.Dataset.from_parquet(str(tmp_path / "out" / "data-00000.parquet"), cache_dir=str(tmp_path / "hf"))
+    assert read.features["label"].feature.names == list(films.classes)
+    for row in range(40):
+        known = films.labels[row, 0] >= 0
+        assert read[row]["label"] == (np.flatnonzero(films.labels[row]).tolist() if known else None)
+
+
+RECORDED = [ECG_STUDY, ECG_STUDY.replace("size: 32", "size: 32\n  grey_scale: per-subject"), CTG_STUDY]
+
+
+@pytest.mark.parametrize("study", RECORDED, ids=["ecg", "ecg-pooled", "ctg"])
+def test_windows_of_recordings_are_read_back_as_they_were_drawn(
+    study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack, "_GROUP_ROWS", 7)
+    windows = open_dataset(read_recorded(study, tmp_path).data)
+    packed = pack_dataset(windows, tmp_path / "out", shard_bytes=1)
+    assert packed.rows == len(windows) and packed.shards > 1
+    back = open_parquet(tmp_path / "out")
+    raise_on_difference(back, windows)
+    np.testing.assert_array_equal(back.recordings, windows.recordings)
+    np.testing.assert_array_equal(back.spans, windows.spans)  # float64, to the bit
+    assert set(windows.notes) <= set(back.notes)
+    assert back.pictures.pools_grey_scale == windows.pictures.pools_grey_scale == ("per-subject" in study)
+    assert back.select_rows(np.array([3])).pictures.pools_grey_scale == back.pictures.pools_grey_scale
+
+
+def test_how_windows_were_drawn_is_in_the_metadata(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    windows = open_dataset(read_recorded(ECG_STUDY, tmp_path).data)
+    pack_dataset(windows, tmp_path / "out")
+    said = json.loads(parquet.read_schema(tmp_path / "out" / "data-00000.parquet").metadata[b"phoropter"])
+    assert isinstance(windows.pictures, RenderedPictures)
+    assert ChannelView(**said["view"]) == windows.pictures.windows.view
+
+
+def read_recorded(study: str, folder: Path) -> StudySpec:
+    text = f"{study}recipe: logistic\ncandidates: [{{backbone: test_vit, weights: random, frozen: true}}]\n"
+    (folder / "study.yaml").write_text(text)
+    return read_study(folder / "study.yaml")[0]
+
+
+def test_a_study_of_packed_windows_predicts_the_same_bytes(tmp_path: Path) -> None:
+    study = read_recorded(ECG_STUDY, tmp_path)
+    pack_dataset(open_dataset(study.data), tmp_path / "packed")
+    other = study.model_copy(update={"data": DataSpec(parquet=tmp_path / "packed", size=32)})
+    found = []
+    for each, name in ((study, "drawn"), (other, "packed")):
+        store = execute_study(each, tmp_path / name, lambda event: None, cache=tmp_path / "cache")
+        assert store.read_failures() == {}
+        found.append({run.record["split"]["name"]: (run.folder / "predictions.npz").read_bytes() for run in store.runs()})
+    assert len(found[0]) == 2 and found[0] == found[1]

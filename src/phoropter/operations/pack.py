@@ -3,9 +3,9 @@
     OUT/data-00000.parquet, data-00001.parquet, …    columns image {bytes, path}, label, id and, where known, group, site, split
 
 This is the layout of the Hugging Face hub; `data: {parquet: OUT}` reads it. Ordinary picture files keep their bytes. Everything
-else (DICOM, TIFF, arrays, rendered windows) is stored as PNG of the pixels that a study would see, which loses nothing.
-
-Left out: time spans of windows and names of recordings, for which Parquet files have no place here.
+else (DICOM, TIFF, arrays, windows of recordings) is stored as PNG of the pixels that a study would see, which loses nothing.
+Several labels of a row are a list of class labels. Of windows, which recording and which seconds of it they show are columns of
+their own, and how they were drawn is metadata (data/sources/packed/drawn_windows.py); the samples are left behind.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from phoropter.core.errors import DataError, InputProblem, StoreError
 from phoropter.core.files import atomic_write_folder, require_space
-from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.dataset import Dataset
+from phoropter.data.images.decode_pool import iterate_pictures
+from phoropter.data.recordings.dataset import RenderedPictures
+from phoropter.data.sources.packed.drawn_windows import describe_drawing, list_window_columns
 from phoropter.data.sources.storage import FilePictures
 
 SHARD_BYTES = 256 << 20
@@ -49,14 +53,10 @@ def pack_dataset(
     """Writes all rows in their order into `out`, which must not exist; it appears when it is complete.
 
     shard_bytes: a shard is closed once it holds so many bytes of pictures
-    Raises StoreError where `out` exists, DataError for rows with several labels or spans in recordings, and for a picture that
-    cannot be read unless `on_bad_input` is "skip".
+    Raises StoreError where `out` exists, and DataError for a picture that cannot be read unless `on_bad_input` is "skip".
     """
     if out.exists():
         raise StoreError(f"{out} exists already: name a new folder with -o")
-    if dataset.is_multi_label or dataset.spans is not None:
-        what = "rows with several labels" if dataset.is_multi_label else "windows of recordings"
-        raise DataError(f"{dataset.name} has {what}, which pack does not write: copy its source instead")
     shards = rows = 0
     problems: list[InputProblem] = []
     files = _as_files(dataset)
@@ -83,18 +83,20 @@ def pack_dataset(
 
 def _iterate_row_groups(dataset: Dataset, on_bad_input: str, problems: list[InputProblem]) -> Iterator[tuple[Any, int]]:
     """(a pyarrow table of at most _GROUP_ROWS rows, the bytes of its pictures), one after another."""
+    metadata = _make_metadata(dataset)
     for start in range(0, len(dataset), _GROUP_ROWS):
         kept, cells = [], []
-        for row in range(start, min(start + _GROUP_ROWS, len(dataset))):
-            try:
-                cells.append(_encode_picture(dataset, row))
-                kept.append(row)
-            except DataError as error:
+        for row, picture in iterate_pictures(dataset, start, min(start + _GROUP_ROWS, len(dataset))):
+            if isinstance(picture, DataError):
                 if on_bad_input == "stop":
-                    raise
-                problems.append(InputProblem(str(dataset.ids[row]), str(error)))
+                    raise picture
+                problems.append(InputProblem(str(dataset.ids[row]), str(picture)))
+                continue
+            cells.append(_encode_picture(dataset, row, picture))
+            kept.append(row)
         if kept:
-            yield _make_table(dataset, np.array(kept), cells), sum(len(cell["bytes"]) for cell in cells)
+            table = _make_table(dataset, np.array(kept), cells).replace_schema_metadata(metadata)
+            yield table, sum(len(cell["bytes"]) for cell in cells)
 
 
 def _as_files(dataset: Dataset) -> FilePictures | None:
@@ -103,9 +105,8 @@ def _as_files(dataset: Dataset) -> FilePictures | None:
     return pictures if type(pictures) is FilePictures else None
 
 
-def _encode_picture(dataset: Dataset, row: int) -> dict[str, Any]:
-    """{bytes, path} of a row; a file's own bytes only where they are what its name says, and decode."""
-    pixels = dataset.read(row)
+def _encode_picture(dataset: Dataset, row: int, picture: Any) -> dict[str, Any]:
+    """{bytes, path} of a row; a file's own bytes only where they are what its name says. picture: an RGB Image or its pixels"""
     name = Path(str(dataset.ids[row])).stem
     if (files := _as_files(dataset)) is not None:
         path = files.file_path(row)
@@ -113,18 +114,45 @@ def _encode_picture(dataset: Dataset, row: int) -> dict[str, Any]:
         if start and (content := path.read_bytes()).startswith(start):
             return {"bytes": content, "path": f"{name}{path.suffix.lower()}"}
     encoded = io.BytesIO()
-    Image.fromarray(pixels).save(encoded, "png")
+    Image.fromarray(np.asarray(picture)).save(encoded, "png")  # the pixels alone, without what a file says of itself
     return {"bytes": encoded.getvalue(), "path": f"{name}.png"}
 
 
-def _make_table(dataset: Dataset, rows: np.ndarray[Any, Any], cells: list[dict[str, Any]]) -> Any:
+def _make_table(dataset: Dataset, rows: NDArray[np.int64], cells: list[dict[str, Any]]) -> Any:
     import pyarrow as pa
 
     picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    labels = [None if label == UNLABELLED else int(label) for label in dataset.labels[rows]]
-    columns: dict[str, Any] = {"image": pa.array(cells, picture), "label": pa.array(labels, pa.int64())}
+    label = pa.list_(pa.int64()) if dataset.is_multi_label else pa.int64()
+    columns: dict[str, Any] = {"image": pa.array(cells, picture), "label": pa.array(_list_labels(dataset, rows), label)}
+    for name, values in _list_columns(dataset).items():
+        columns[name] = pa.array(values[rows].tolist(), pa.string() if values.dtype.kind == "U" else pa.float64())
+    return pa.table(columns)
+
+
+def _list_columns(dataset: Dataset) -> dict[str, NDArray[Any]]:
+    """Column → N values, of those that the dataset has, beside pictures and labels."""
     named = {"id": dataset.ids, "group": dataset.groups, "site": dataset.sites, "split": dataset.parts}
-    columns |= {name: pa.array(values[rows].tolist(), pa.string()) for name, values in named.items() if values is not None}
-    features: dict[str, Any] = {name: {"dtype": "string", "_type": "Value"} for name in columns}
-    features |= {"image": {"_type": "Image"}, "label": {"names": list(dataset.classes), "_type": "ClassLabel"}}
-    return pa.table(columns).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    return {name: values for name, values in named.items() if values is not None} | list_window_columns(dataset)
+
+
+def _list_labels(dataset: Dataset, rows: NDArray[np.int64]) -> list[Any]:
+    """The number of each row's class, or the numbers of its labels; None where they are not known."""
+    known = dataset.labelled[rows].tolist()
+    if dataset.is_multi_label:
+        return [np.flatnonzero(flags).tolist() if k else None for flags, k in zip(dataset.labels[rows], known, strict=True)]
+    return [label if k else None for label, k in zip(dataset.labels[rows].tolist(), known, strict=True)]
+
+
+def _make_metadata(dataset: Dataset) -> dict[bytes, bytes]:
+    """The features as Hugging Face's datasets reads them, and how windows were drawn."""
+    features: dict[str, Any] = {
+        name: {"dtype": "string" if values.dtype.kind == "U" else "float64", "_type": "Value"}
+        for name, values in _list_columns(dataset).items()
+    }
+    label: dict[str, Any] = {"names": list(dataset.classes), "_type": "ClassLabel"}
+    features |= {
+        "image": {"_type": "Image"},
+        "label": {"feature": label, "_type": "Sequence"} if dataset.is_multi_label else label,
+    }
+    drawn = dataset.pictures.windows.view.plain() if isinstance(dataset.pictures, RenderedPictures) else None
+    return {b"huggingface": json.dumps({"info": {"features": features}}).encode(), **describe_drawing(dataset, drawn)}

@@ -141,7 +141,7 @@ def test_npz_files_read_a_table_of_labels_where_the_key_says_so(tmp_path: Path) 
     assert open_dataset(npz_spec(tmp_path / "chest.npz", multi_label=True)).labels.tolist() == made.labels.tolist()
     with pytest.raises(DataError, match="say multi_label: true"):
         open_dataset(npz_spec(tmp_path / "chest.npz"))
-    with pytest.raises(SpecError, match="has keys for a label column"):
+    with pytest.raises(SpecError, match="has keys for labels in one cell"):
         npz_spec(tmp_path / "chest.npz", multi_label={"none": "nothing"})
     np.savez(tmp_path / "single.npz", images=images, labels=np.arange(12) % 2)
     with pytest.raises(DataError, match=r"labels have the shape \(12,\), and multi_label: true expects \(N, L\)"):

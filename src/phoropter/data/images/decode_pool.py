@@ -58,7 +58,7 @@ def _decode_shard(dataset: Dataset, square: SquareResize, start: int, stop: int)
     bad: list[tuple[int, str]] = []
     blank: list[BlankRow] = []
     rendered = hasattr(dataset.pictures, "images")  # drawn from numbers: nothing can be read wrong
-    for row, picture in _iterate_pictures(dataset, start, stop):
+    for row, picture in iterate_pictures(dataset, start, stop):
         if isinstance(picture, DataError):
             bad.append((row, str(picture)))
             continue
@@ -68,7 +68,7 @@ def _decode_shard(dataset: Dataset, square: SquareResize, start: int, stop: int)
     return Shard(stop, squares[: stop - start - len(bad)], bad, blank)
 
 
-def _iterate_pictures(dataset: Dataset, start: int, stop: int) -> Iterator[tuple[int, Any]]:
+def iterate_pictures(dataset: Dataset, start: int, stop: int) -> Iterator[tuple[int, Any]]:
     """(row, picture or the DataError it raises); several rows at once where the storage can and all of them are readable."""
     read_many: Callable[[NDArray[np.int64]], NDArray[np.uint8]] | None = getattr(dataset.pictures, "images", None)
     for first in range(start, stop, PICTURES_PER_CALL) if read_many else ():

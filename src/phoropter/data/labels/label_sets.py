@@ -112,9 +112,11 @@ MultiLabel = Annotated[LabelSets | None, BeforeValidator(_expand_true)]
 
 
 def check_plain_multi_label(spec: Any) -> None:
-    """A check for sources whose labels are 0 and 1 already. Raises ValueError for more than `multi_label: true`."""
+    """A check for sources that give each label by itself. Raises ValueError for more than `multi_label: true`."""
     if spec.multi_label not in (None, LabelSets()):
-        raise ValueError("'multi_label' has keys for a label column, and this source has none: say multi_label: true")
+        raise ValueError(
+            "'multi_label' has keys for labels in one cell, and this source gives each by itself: say multi_label: true"
+        )
 
 
 def convert_label_table(labels: Any, names: Sequence[Any] | None, where: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:

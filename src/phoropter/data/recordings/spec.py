@@ -71,8 +71,8 @@ class RecordingFields(Spec):
     cohort:          of `simulate:`, who is simulated
     task:            which classes: 2-class or 3-class (wesad, simulate: ecg), aami or symbols (mitdb), superclass (ptbxl)
     multi_label:     whether a row may have several labels: `true` reads `edema|mass` in the column label, and `none` where it has
-                     none of them; arrays of 0 and 1, and all superclasses of ptbxl, as they are. `{columns: [edema, mass]}`: a
-                     column of 0 and 1 for each label
+                     none of them; arrays of 0 and 1, lists, and all superclasses of ptbxl, as they are.
+                     `{columns: [edema, mass]}`: a column of 0 and 1 for each label
     outcome:         a rule that makes two classes of outcomes, such as apgar<=6 or pH<=7.15
     window:          how one channel is cut into windows
     channel:         the channel to represent

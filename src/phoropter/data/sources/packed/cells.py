@@ -56,10 +56,13 @@ class FileCells(Protocol):
 
 
 class PackedPictures:
-    """Rows of files. cells: of each file · where: (N, 2) file number and row in it."""
+    """Rows of files. cells: of each file · where: (N, 2) file number and row in it.
 
-    def __init__(self, cells: Sequence[FileCells], where: NDArray[np.int64]) -> None:
-        self.cells, self.locations = list(cells), where
+    pools_grey_scale: whether they are windows of recordings, each of which depends on the other windows of its subject
+    """
+
+    def __init__(self, cells: Sequence[FileCells], where: NDArray[np.int64], pools_grey_scale: bool = False) -> None:
+        self.cells, self.locations, self.pools_grey_scale = list(cells), where, pools_grey_scale
         self._lock = threading.Lock()
         self._loaded_block: tuple[int, int, int, Sequence[Cell]] = (-1, 0, 0, [])
 
@@ -102,7 +105,7 @@ class PackedPictures:
 
     def select(self, rows: NDArray[np.int64]) -> PackedPictures:
         """Only these rows, in this order."""
-        return PackedPictures(self.cells, self.locations[rows])
+        return PackedPictures(self.cells, self.locations[rows], self.pools_grey_scale)
 
     def _read_cell(self, at: int, row: int) -> Cell:
         """One row's cell. Its block stays in memory, because the next rows are usually read next."""
@@ -114,7 +117,7 @@ class PackedPictures:
             return cells[row - first]
 
     def __reduce__(self) -> Any:
-        return PackedPictures, (self.cells, self.locations)
+        return PackedPictures, (self.cells, self.locations, self.pools_grey_scale)
 
 
 def _hash_cells(cells: FileCells) -> bytes:

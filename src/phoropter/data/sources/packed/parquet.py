@@ -1,9 +1,9 @@
 """Parquet files with encoded pictures, in the layout of the Hugging Face hub → Dataset.
 
 The picture column is a struct {bytes, path} or binary. Where bytes are missing, `path` is read relative to the file, as
-`datasets` writes it. A folder may contain several shards, also in subfolders; names such as `train-00000-of-00004.parquet`,
-`beans-test.parquet` and `default/train/0000.parquet` tell the official part. Opening reads the small columns only; pictures are
-read one row group at a time.
+`datasets` writes it. Where rows have several labels, the column label is a list of them. A folder may contain several shards,
+also in subfolders; names such as `train-00000-of-00004.parquet`, `beans-test.parquet` and `default/train/0000.parquet` tell the
+official part. Opening reads the small columns only; pictures are read one row group at a time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +20,29 @@ from phoropter.core.errors import DataError
 from phoropter.core.storage.foreign_files import PARQUET
 from phoropter.core.text_table import PARQUET_ENDINGS, report_parquet_damage
 from phoropter.data.dataset import Dataset
-from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, Source, check_column_names
+from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, Source
 from phoropter.data.sources.packed.cells import Cell
+from phoropter.data.sources.packed.drawn_windows import METADATA_KEY, WINDOW_COLUMNS, read_drawn_windows
+from phoropter.data.sources.packed.label_lists import check_packed_options
 from phoropter.data.sources.packed.shards import SHARD_COLUMNS, PackedShard, holds_packed, join_shards, list_files
 
 
 def open_parquet(
-    path: Path, *, columns: Mapping[str, str] | None = None, on_bad_input: str = "stop", name: str | None = None
+    path: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    multi_label: bool = False,
+    on_bad_input: str = "stop",
+    name: str | None = None,
 ) -> Dataset:
     """A Parquet file, or a folder of shards → Dataset; ids are the column `id`, else `file/row`, and `folder/file/row` where two
     files have one name.
 
-    columns: our name → the file's name, where they differ
+    columns: our name → the file's name, where they differ · multi_label: the label of a row is a list
     Raises DataError for a missing column, a label, group or site in some rows only, or a picture column of another type.
     """
     files = list_files(path, PARQUET_ENDINGS, "Parquet")
-    return join_shards([_read_shard(file, dict(columns or {})) for file in files], path, name, on_bad_input)
+    return join_shards([_read_shard(file, dict(columns or {})) for file in files], path, name, on_bad_input, multi_label)
 
 
 @dataclass(frozen=True)
@@ -89,9 +96,12 @@ def _read_shard(file: Path, columns: dict[str, str]) -> PackedShard:
     with _open_parquet_file(file) as opened:
         schema = opened.schema_arrow
         theirs = assign_columns(file.name, schema, columns)
+        windows = [name for name in WINDOW_COLUMNS if METADATA_KEY in (schema.metadata or {}) and name in schema.names]
         small = [theirs[ours] for ours in SHARD_COLUMNS[1:] if ours in theirs]
-        table = opened.read(columns=small)
-    return make_arrow_shard(ParquetCells(file, theirs["image"]), schema, table, theirs)
+        table = opened.read(columns=[*dict.fromkeys([*small, *windows])])
+    shard = make_arrow_shard(ParquetCells(file, theirs["image"]), schema, table, theirs)
+    drawn = read_drawn_windows(file.name, schema.metadata or {}, {name: table[name].to_pylist() for name in windows})
+    return replace(shard, drawn=drawn)
 
 
 def assign_columns(place: str, schema: Any, columns: Mapping[str, str]) -> dict[str, str]:
@@ -123,24 +133,29 @@ def _check_picture_column(place: str, field: Any) -> None:
 
 
 def _read_class_names(metadata: Mapping[bytes, bytes], label: str) -> tuple[str, ...] | None:
-    """Class names of the hub's `ClassLabel` feature, where the file's metadata has them."""
+    """Class names of the hub's `ClassLabel` feature, or of a list of such, where the file's metadata has them."""
     try:
-        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        names = features[label]["names"]
+        feature = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"][label]
+        feature = feature[0] if isinstance(feature, list) else feature.get("feature", feature)
+        names = feature["names"]
         return tuple(str(word) for word in names) or None
-    except (KeyError, TypeError, ValueError, RecursionError):
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError):
         return None
 
 
 PARQUET_SOURCE = Source(
     "parquet",
     lambda request: open_parquet(
-        request.path, columns=request.option("columns"), on_bad_input=request.on_bad_input, name=request.name
+        request.path,
+        columns=request.option("columns"),
+        multi_label=request.option("multi_label") is not None,
+        on_bad_input=request.on_bad_input,
+        name=request.name,
     ),
     "a Parquet file or a folder of shards with encoded pictures, as the Hugging Face hub keeps them",
     options=(COLUMNS_OPTION,),
-    uses=FILE_OPTIONS,
-    check=check_column_names(SHARD_COLUMNS),
+    uses=(*FILE_OPTIONS, "multi_label"),
+    check=check_packed_options(SHARD_COLUMNS),
     formats=(PARQUET,),
     detect=lambda contents: holds_packed(contents, PARQUET_ENDINGS),
 )

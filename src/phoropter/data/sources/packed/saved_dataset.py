@@ -19,8 +19,9 @@ from phoropter.core.errors import DataError, cut_message, join_words
 from phoropter.core.files import read_json
 from phoropter.data.dataset import Dataset
 from phoropter.data.folders.layout import parse_split_name
-from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, PathContents, Source, check_column_names
+from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, PathContents, Source
 from phoropter.data.sources.packed.cells import Cell
+from phoropter.data.sources.packed.label_lists import check_packed_options
 from phoropter.data.sources.packed.parquet import assign_columns, make_arrow_shard, unpack_cells
 from phoropter.data.sources.packed.shards import SHARD_COLUMNS, PackedShard, join_shards
 
@@ -29,17 +30,22 @@ _STATE, _PARTS = "state.json", "dataset_dict.json"
 
 
 def open_saved_dataset(
-    path: Path, *, columns: Mapping[str, str] | None = None, on_bad_input: str = "stop", name: str | None = None
+    path: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    multi_label: bool = False,
+    on_bad_input: str = "stop",
+    name: str | None = None,
 ) -> Dataset:
     """A folder of `save_to_disk` → Dataset, with the parts of a DatasetDict as official parts.
 
-    columns: our name → the dataset's, where they differ
+    columns: our name → the dataset's, where they differ · multi_label: the label of a row is a list
     Raises DataError for a folder of another form, and as `open_parquet`.
     """
     shards = [
         _read_shard(file, dict(columns or {}), part) for folder, part in _list_parts(path) for file in _list_data_files(folder)
     ]
-    return join_shards(shards, path, name, on_bad_input)
+    return join_shards(shards, path, name, on_bad_input, multi_label)
 
 
 @dataclass(frozen=True)
@@ -149,11 +155,15 @@ def _is_saved_dataset(contents: PathContents) -> bool:
 SAVED_DATASET_SOURCE = Source(
     "saved_dataset",
     lambda request: open_saved_dataset(
-        request.path, columns=request.option("columns"), on_bad_input=request.on_bad_input, name=request.name
+        request.path,
+        columns=request.option("columns"),
+        multi_label=request.option("multi_label") is not None,
+        on_bad_input=request.on_bad_input,
+        name=request.name,
     ),
     "the folder that `save_to_disk` of Hugging Face's datasets wrote, of a Dataset or a DatasetDict",
     options=(COLUMNS_OPTION,),
-    uses=FILE_OPTIONS,
-    check=check_column_names(SHARD_COLUMNS),
+    uses=(*FILE_OPTIONS, "multi_label"),
+    check=check_packed_options(SHARD_COLUMNS),
     detect=_is_saved_dataset,
 )

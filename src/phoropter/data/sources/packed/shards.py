@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 
 from phoropter.core.columns import check_filled, clean_cell, describe_unread_groups
 from phoropter.core.errors import DataError, join_words
-from phoropter.data.dataset import Dataset
+from phoropter.data.dataset import Dataset, find_labelled
 from phoropter.data.folders.layout import find_split_word
 from phoropter.data.folders.scan import IMAGE_EXTENSIONS
 from phoropter.data.source import MAX_LISTED_NAMES, PathContents
 from phoropter.data.sources.arrays import NamedLabels, check_labels, describe_columns, join_labels, parse_parts
 from phoropter.data.sources.packed.cells import FileCells, PackedPictures
+from phoropter.data.sources.packed.drawn_windows import DrawnWindows
+from phoropter.data.sources.packed.label_lists import find_first_list, join_label_lists
 
 SHARD_COLUMNS = ("image", "label", "id", "group", "site", "split")
 
@@ -39,6 +41,7 @@ class PackedShard:
     part:    its official part; None: the names of the file and its folders tell
     inside:  which part of the file, for ids, or ""
     unread:  names of its other columns
+    drawn:   what is known of windows of recordings that its pictures show
     """
 
     cells: FileCells
@@ -48,6 +51,7 @@ class PackedShard:
     part: str | None = None
     inside: str = ""
     unread: tuple[str, ...] = ()
+    drawn: DrawnWindows | None = None
 
     @property
     def file(self) -> Path:
@@ -59,32 +63,69 @@ class PackedShard:
         return self.columns.get(name, [None] * self.rows)
 
 
-def join_shards(shards: Sequence[PackedShard], path: Path, name: str | None, on_bad_input: str = "stop") -> Dataset:
+def join_shards(
+    shards: Sequence[PackedShard], path: Path, name: str | None, on_bad_input: str = "stop", multi_label: bool = False
+) -> Dataset:
     """Shards in order → Dataset; ids are the column `id`, else `file/row`, and `folder/file/row` where two files have one name.
 
-    path: of the dataset, where names of files start
+    path: of the dataset, where names of files start · multi_label: the label of a row is a list
     Raises DataError for a label, group or site in some rows only (rows without a label are kept with "skip").
     """
-    where = np.array([[at, row] for at, shard in enumerate(shards) for row in range(shard.rows)], dtype=np.int64)
+    pairs = [np.stack([np.full(s.rows, at), np.arange(s.rows)], axis=1) for at, s in enumerate(shards)]
+    where = np.concatenate(pairs).astype(np.int64) if pairs else np.zeros((0, 2), dtype=np.int64)
     if not len(where):
         raise DataError(f"{path}: there are no pictures in {len(shards)} files; expected at least two classes")
-    place = shards[0].file.name if len(shards) == 1 else path.name
     official = _join_parts(shards, path)
-    labels, classes, notes = join_labels([NamedLabels(s.file.name, s.column("label"), s.names) for s in shards], place)
-    check_labels([v for s in shards for v in s.column("label")], official, lambda row: _locate(shards, where, row), on_bad_input)
+    labels, classes, notes = _join_labels(shards, path, multi_label)
+    given = [known or None for known in find_labelled(labels).tolist()] if multi_label else _chain_column(shards, "label")
+    check_labels(given, official, lambda row: _locate(shards, where, row), on_bad_input)
     groups, sites = (_join_column(shards, where, column) for column in ("group", "site"))
     unread = describe_unread_groups(name for shard in shards for name in shard.unread) if groups is None else ()
-    return Dataset(
+    drawn = [shard.drawn for shard in shards if shard.drawn is not None]
+    said = (*notes, *_note_configurations(shards, path), *describe_columns(labels, classes, groups, sites, official), *unread)
+    dataset = Dataset(
         name=name or path.stem,
         ids=np.array(_make_ids(shards, path)),
         labels=labels,
         classes=classes,
-        pictures=PackedPictures([shard.cells for shard in shards], where),
+        pictures=PackedPictures([shard.cells for shard in shards], where, any(one.pools_grey_scale for one in drawn)),
         groups=groups,
         sites=sites,
         parts=official,
-        notes=(*notes, *_note_configurations(shards, path), *describe_columns(labels, classes, groups, sites, official), *unread),
+        notes=said,
     )
+    return _add_windows(dataset, drawn) if len(drawn) == len(shards) else dataset
+
+
+def _add_windows(dataset: Dataset, drawn: Sequence[DrawnWindows]) -> Dataset:
+    """The same with what all its files say of the recordings that their pictures were drawn from."""
+    spans, names = [one.spans for one in drawn if one.spans is not None], [one.recordings for one in drawn if one.recordings]
+    return replace(
+        dataset,
+        spans=np.concatenate(spans) if len(spans) == len(drawn) else None,
+        recordings=np.array([name for some in names for name in some]) if len(names) == len(drawn) else None,
+        notes=tuple(dict.fromkeys([*(note for one in drawn for note in one.notes), *dataset.notes])),
+    )
+
+
+def _join_labels(
+    shards: Sequence[PackedShard], path: Path, multi_label: bool
+) -> tuple[NDArray[np.int64], tuple[str, ...], tuple[str, ...]]:
+    """(labels, classes, notes). Raises DataError for lists where one label is expected."""
+    parts = [NamedLabels(shard.file.name, shard.column("label"), shard.names) for shard in shards]
+    if multi_label:
+        return *join_label_lists(parts), ()
+    for part in parts:
+        if (row := find_first_list(part.values)) is not None:
+            raise DataError(
+                f"{part.place}: the label of row {row} is a list; where a picture has several of these labels, say "
+                "multi_label: true"
+            )
+    return join_labels(parts, shards[0].file.name if len(shards) == 1 else path.name)
+
+
+def _chain_column(shards: Sequence[PackedShard], column: str) -> list[Any]:
+    return [value for shard in shards for value in shard.column(column)]
 
 
 def list_files(path: Path, endings: tuple[str, ...], what: str) -> list[Path]:
@@ -168,5 +209,5 @@ def _note_configurations(shards: Sequence[PackedShard], path: Path) -> tuple[str
 
 def _join_column(shards: Sequence[PackedShard], where: NDArray[np.int64], column: str) -> NDArray[np.str_] | None:
     """A column of all files as names, None where it is empty. Raises DataError for one that is given in part."""
-    names = [clean_cell(value) for shard in shards for value in shard.column(column)]
+    names = [clean_cell(value) for value in _chain_column(shards, column)]
     return np.array(names, dtype=np.str_) if check_filled(names, column, lambda row: _locate(shards, where, row)) else None

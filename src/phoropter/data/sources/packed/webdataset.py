@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice, product
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,38 +31,45 @@ from phoropter.core.storage.foreign_files import TAR
 from phoropter.data.dataset import Dataset
 from phoropter.data.dicom_file import DICOM_EXTENSIONS
 from phoropter.data.folders.scan import IMAGE_EXTENSIONS
-from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, PathContents, Source, check_column_names
+from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, PathContents, Source
 from phoropter.data.sources.packed.cells import DICOM_IN_FILE, Cell
+from phoropter.data.sources.packed.label_lists import check_packed_options
+from phoropter.data.sources.packed.shard_patterns import list_shards
 from phoropter.data.sources.packed.shards import SHARD_COLUMNS, PackedShard, holds_packed, join_shards, list_files
 
 TAR_ENDINGS = (".tar",)
 MAX_FIELD_BYTES = 1024**2
 MAX_HEADER_BYTES = 16 * 1024**2
-MAX_SHARDS = 100_000
 MAX_TEXT = 1000  # letters of a field that are kept
+MAX_LABELS = 10_000  # of one sample
 _KEY_AND_FIELD = re.compile(r"((?:.*/|)[^./][^./]*)[.]([^/]+)", re.DOTALL)
 _LABEL_FIELDS = ("label", "cls", "class", "txt")  # in order
 _TEXT_FIELDS = frozenset({"cls", "class", "txt", "text", "label", "id", "index", "group", "site", "split"})
 _CLASS_FILES = ("classnames.txt", "classes.txt", "labels.txt")
-_BRACES = re.compile(r"\{([^{}]*)\}")
 _DAMAGE = (tarfile.TarError, OSError, EOFError, ValueError, KeyError, OverflowError)
 
 
 def open_webdataset(
-    path: Path, *, columns: Mapping[str, str] | None = None, on_bad_input: str = "stop", name: str | None = None
+    path: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    multi_label: bool = False,
+    on_bad_input: str = "stop",
+    name: str | None = None,
 ) -> Dataset:
     """A tar, a folder of tars, or a pattern such as `data-{000..003}.tar` → Dataset.
 
     columns: our name → the ending or the key of the .json, where they differ
+    multi_label: the label of a sample is a list in its .json
     Raises DataError for a missing shard, a sample without a picture or with several, and as every source of shards.
     """
-    files, root = _list_shards(path)
+    files, root = list_shards(path, TAR_ENDINGS)
     read = [_read_samples(file, dict(columns or {})) for file in files]
     keys = Counter(sample.key for samples in read for sample in samples)
     whole = all(count == 1 for count in keys.values())
     names = _read_class_names(root if root.is_dir() else root.parent)
     shards = [_make_shard(file, samples, dict(columns or {}), names, whole) for file, samples in zip(files, read, strict=True)]
-    return join_shards(shards, root, name, on_bad_input)
+    return join_shards(shards, root, name, on_bad_input, multi_label)
 
 
 @dataclass(frozen=True)
@@ -110,41 +117,6 @@ class _Sample:
     key: str
     pictures: dict[str, tuple[int, int]] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
-
-
-def _list_shards(path: Path) -> tuple[list[Path], Path]:
-    """(tar files in order, where their names start)."""
-    if path.exists() or ("*" not in path.name and not _BRACES.search(path.name)):
-        return list_files(path, TAR_ENDINGS, "tar"), path
-    names = [path.name] if "*" in path.name else _expand_braces(path.name)
-    files = sorted(path.parent.glob(path.name)) if "*" in path.name else [path.parent / name for name in names]
-    missing = [file.name for file in files if not file.is_file()]
-    if missing or not files:
-        raise DataError(
-            f"{path}: {len(missing)} of {len(names)} files are not there ({join_words(missing or names, 3)}); check the pattern"
-        )
-    return files, path.parent
-
-
-def _expand_braces(text: str) -> list[str]:
-    """`a-{00..02}.tar` and `{train,val}.tar` → every name, in order. Raises DataError for other braces."""
-    choices: list[list[str]] = []
-    for inside in _BRACES.findall(text):
-        if numbers := re.fullmatch(r"([0-9]+)\.\.([0-9]+)", inside):
-            first, last = (int(n) for n in numbers.groups())
-            if not 0 <= last - first < MAX_SHARDS:
-                raise DataError(
-                    f"shards: {{{inside}}} means {last - first + 1:,} files; expected 1 to {MAX_SHARDS:,}, as in {{000..003}}"
-                )
-            width = len(numbers[1])
-            choices.append([f"{n:0{width}d}" for n in range(first, last + 1)])
-        elif "," in inside:
-            choices.append(inside.split(","))
-        else:
-            raise DataError(f"shards: {{{inside}}} is no range; expected {{000..003}} or {{train,val}}")
-    pieces = _BRACES.split(text)[::2]
-    names = islice(product(*choices), MAX_SHARDS)
-    return ["".join(a + b for a, b in zip(pieces, (*chosen, ""), strict=True)) for chosen in names]
 
 
 def _read_samples(file: Path, columns: dict[str, str]) -> list[_Sample]:
@@ -221,12 +193,12 @@ def _add_member(sample: _Sample, ending: str, member: tarfile.TarInfo, opened: A
     content = opened.read(member.size)
     opened.seek(at)
     if ending == "json":
-        _add_json(sample, content, place)
+        _add_json(sample, content, place, wanted)
     else:
         sample.fields[ending] = _decode_text(content, place)
 
 
-def _add_json(sample: _Sample, content: bytes, place: str) -> None:
+def _add_json(sample: _Sample, content: bytes, place: str, wanted: set[str]) -> None:
     try:
         values = json.loads(content)
     except (ValueError, RecursionError):
@@ -234,7 +206,9 @@ def _add_json(sample: _Sample, content: bytes, place: str) -> None:
     if not isinstance(values, dict):
         raise DataError(f"{place}: the JSON is {type(values).__name__}, expected an object of names and values")
     for key, value in values.items():
-        if isinstance(value, (str, int, float, bool)) or value is None:
+        if isinstance(value, list) and key.casefold() in {*_LABEL_FIELDS, *wanted}:  # of several labels
+            sample.fields.setdefault(key, [v[:MAX_TEXT] if isinstance(v, str) else v for v in value[:MAX_LABELS]])
+        elif isinstance(value, (str, int, float, bool)) or value is None:
             sample.fields.setdefault(key, value[:MAX_TEXT] if isinstance(value, str) else value)
 
 
@@ -329,12 +303,16 @@ def _holds_samples(contents: PathContents) -> bool:
 WEBDATASET_SOURCE = Source(
     "shards",
     lambda request: open_webdataset(
-        request.path, columns=request.option("columns"), on_bad_input=request.on_bad_input, name=request.name
+        request.path,
+        columns=request.option("columns"),
+        multi_label=request.option("multi_label") is not None,
+        on_bad_input=request.on_bad_input,
+        name=request.name,
     ),
     "WebDataset: a tar, a folder of tars, or a pattern such as `data-{000..003}.tar`, whose members of one name are a sample",
     formats=(TAR,),
     options=(COLUMNS_OPTION,),
-    uses=FILE_OPTIONS,
-    check=check_column_names(SHARD_COLUMNS),
+    uses=(*FILE_OPTIONS, "multi_label"),
+    check=check_packed_options(SHARD_COLUMNS),
     detect=_holds_samples,
 )

@@ -1,0 +1,80 @@
+"""Lists of labels, one for each row of files that hold many pictures → 0 and 1 for each label.
+
+    [edema, mass]   a row with these two     []   a row with none of the labels     null   a row whose labels are not known
+
+This is what Hugging Face's `Sequence(ClassLabel)` and `Sequence(Value("string"))` keep, and a list under `label` of WebDataset's
+`.json`. Where files number their labels differently, the names of the labels join them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.core.columns import clean_cell
+from phoropter.core.errors import DataError
+from phoropter.data.dataset import UNLABELLED, encode_label_sets
+from phoropter.data.labels.label_sets import check_plain_multi_label
+from phoropter.data.source import check_column_names
+from phoropter.data.sources.arrays import NamedLabels, convert_labels
+
+
+def join_label_lists(parts: Sequence[NamedLabels]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """The lists of all files, in order → ((N, L) of 0 and 1, their names): in the order of the files' own names, else sorted.
+
+    Raises DataError for a row that holds no list, and for a label that is no whole number or word, or not among the names.
+    """
+    given = [labels for part in parts for labels in _name_lists(part)]
+    named = dict.fromkeys(clean_cell(name) for part in parts for name in part.names or ())
+    return encode_label_sets(given, [*named, *_find_others(given, named)] if named else None)
+
+
+def find_first_list(values: Sequence[Any]) -> int | None:
+    """The first row whose label is a list; None where none is."""
+    return next((row for row, value in enumerate(values) if _is_list(value)), None)
+
+
+def check_packed_options(known: tuple[str, ...]) -> Any:
+    """A check for sources of packed files, which have `columns` and `multi_label: true`."""
+    check_columns = check_column_names(known)
+
+    def check_options(spec: Any) -> None:
+        check_columns(spec)
+        check_plain_multi_label(spec)
+
+    return check_options
+
+
+def _name_lists(part: NamedLabels) -> list[list[str] | None]:
+    """The names of each row's labels, each once; None where they are not known."""
+    rows = [None if value is None else _as_list(value, part.place) for value in part.values]
+    flat = [label for row in rows for label in row or ()]
+    numbers, names = convert_labels(flat, part.names, part.place)
+    if (numbers == UNLABELLED).any():
+        at = int(np.flatnonzero(numbers == UNLABELLED)[0])
+        raise DataError(
+            f"{part.place}: a label in a list is {flat[at]!r}; leave it out, or give no list where labels are not known"
+        )
+    words = iter(names[number] for number in numbers.tolist())
+    return [None if row is None else list(dict.fromkeys(next(words) for _ in row)) for row in rows]
+
+
+def _find_others(given: Sequence[Sequence[str] | None], named: dict[str, None]) -> list[str]:
+    """Labels of files that name none, where other files do."""
+    return sorted({label for labels in given for label in labels or ()} - named.keys())
+
+
+def _as_list(value: Any, place: str) -> list[Any]:
+    if not _is_list(value):
+        raise DataError(
+            f"{place}: a label is {value!r} ({type(value).__name__}), and multi_label: true expects a list in each row, or none "
+            "where its labels are not known"
+        )
+    return list(value)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1
