@@ -81,10 +81,34 @@ def test_the_compiler_is_there_for_who_asks_for_it_meanwhile() -> None:
     code = """
 import sys
 from phoropter.models import timm_compat
-with timm_compat._defer_compiler():
+with timm_compat._defer_compiler_import():
     from torch._dynamo.utils import counters
     import torch._dynamo
 print(sys.modules["torch._dynamo.utils"].counters is counters, torch._dynamo.utils.counters is counters)
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.split() == ["True", "True"]
+
+
+def test_a_pass_on_the_meta_device_asks_for_the_compiler_again_when_it_is_there() -> None:
+    """What torch's functions remember of the stand-in is forgotten, so that the compiler leaves them alone later."""
+    code = """
+import json, sys
+import torch
+from phoropter.models import timm_compat
+
+@torch._disable_dynamo
+def halve(x):
+    return x / 2, torch.compiler.is_compiling()
+
+inner = halve.__wrapped__
+with timm_compat.defer_compiler():
+    torch.nn.BatchNorm2d(3, device="meta").eval()(torch.empty(2, 3, 4, 4, device="meta"))
+    first = halve(1.0)
+    remembered = hasattr(inner, "__dynamo_disable")
+said = ["torch._dynamo" in sys.modules, list(first), remembered, hasattr(inner, "__dynamo_disable")]
+compiled = torch.compile(lambda x: halve(x + 1)[1], backend="eager")
+print(json.dumps([*said, compiled(torch.ones(2)), "torch._dynamo" in sys.modules]))
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(answer.stdout) == [False, [0.5, False], True, False, False, True]

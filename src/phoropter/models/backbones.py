@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from phoropter.core.errors import SpecError, WeightsError, cut_message
 from phoropter.core.files import digest, digest_array
 from phoropter.core.seeds import seed_of
-from phoropter.models import pretrained
+from phoropter.models import pretrained, timm_compat
 from phoropter.models.catalog import Architecture, BuildRecord
 from phoropter.models.spec import Backbone, BackboneSpec
 from phoropter.models.weights.state_dicts import load_state_dict_strictly, read_state_dict
@@ -217,7 +217,7 @@ def _global_average_pool(body: Any, x: Tensor) -> Tensor:
 def _look_up_num_features(backbone: BackboneModule, entry: Architecture) -> int | None:
     """D, as the catalogue measured it; None where options, the pooling or the side may make it another, or do not work.
 
-    A pass on the meta device would import torch's compiler, for longer than a network of usual size needs for an image. Only for
+    A pass on the meta device imports a part of torch, for longer than a network of usual size needs for an image. Only for
     what is loaded from a bundle: D was measured when the network was first built, and the head's tensors must fit it.
     """
     usual = backbone.pooling == "pooled" and not backbone.build_record.options and entry.accepts_side(backbone.side)
@@ -229,7 +229,7 @@ def _infer_num_features(backbone: BackboneModule) -> int:
     s = backbone.side
     try:
         tensors = {n: t.to("meta") for n, t in (*backbone.named_parameters(), *backbone.named_buffers())}
-        with torch.no_grad():
+        with timm_compat.defer_compiler(), torch.no_grad():
             out = functional_call(backbone, tensors, (torch.empty(2, 3, s, s, device="meta"),))
         if not isinstance(out, Tensor) or out.ndim != 2:
             raise ValueError("it does not return one feature vector per image")

@@ -5,8 +5,8 @@ timm with it: "operator torchvision::nms does not exist", pytorch/vision#9085. N
 that error their two schemas are declared and the import is repeated. They are never declared beforehand, because they would clash
 in a sound installation. What does not work then: `ops.nms`, `io.decode_image`, `v2.JPEG`; images are decoded by Pillow anyway.
 
-Both would import torch's compiler, which takes longer than torch itself and which a prediction does not need. It is left to the
-first call of what needs it.
+Both would import torch's compiler, and so would a pass on torch's meta device. It takes about as long as torch itself, and only
+compiling needs it. It is left to the first call of what needs it.
 
 Left out: passing torchvision objects to worker processes, which would import torchvision before this module is loaded.
 """
@@ -67,17 +67,12 @@ def _ensure_torchvision() -> None:
 
 
 def _import_without_compiler(name: str) -> ModuleType:
-    with _defer_compiler():
+    with _defer_compiler_import():
         return importlib.import_module(name)
 
 
-class _LaterCompilerUtilities(ModuleType):
-    """Stands for torch._dynamo.utils while others are imported, and makes way where they ask for more than one function."""
-
-    def is_compile_supported(self, device_type: str) -> bool:
-        """What torchvision's RoI operators ask when they are called."""
-        supported: bool = importlib.import_module(self.__name__).is_compile_supported(device_type)
-        return supported
+class _LaterModule(ModuleType):
+    """Stands for a module of the compiler for a while, and makes way where more is asked of it than the one function it has."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -87,8 +82,56 @@ class _LaterCompilerUtilities(ModuleType):
         return getattr(importlib.import_module(self.__name__), name)
 
 
+class _LaterCompilerUtilities(_LaterModule):
+    def is_compile_supported(self, device_type: str) -> bool:
+        """What torchvision's RoI operators ask when they are called."""
+        supported: bool = importlib.import_module(self.__name__).is_compile_supported(device_type)
+        return supported
+
+
+class _LaterCompiler(_LaterModule):
+    """What functions of torch that are written in Python ask to be left alone by the compiler, and remember the answer."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.asked_for: list[Callable[..., Any]] = []
+
+    def disable(self, fn: Callable[..., Any], recursive: bool = True, **_: Any) -> Callable[..., Any]:
+        self.asked_for.append(fn)
+        return fn
+
+    def forget(self) -> None:
+        """Lets them ask again, because the compiler may be there then."""
+        for fn in self.asked_for:
+            vars(fn).pop("__dynamo_disable", None)
+
+
 @contextmanager
-def _defer_compiler() -> Iterator[None]:
+def _stand_in(module: _LaterModule) -> Iterator[None]:
+    sys.modules[module.__name__] = module
+    try:
+        yield
+    finally:
+        if sys.modules.get(module.__name__) is module:
+            del sys.modules[module.__name__]
+
+
+@contextmanager
+def defer_compiler() -> Iterator[None]:
+    """A pass on the meta device within it does not import torch's compiler (torch._dynamo); nothing is to be compiled there."""
+    if "torch._dynamo" in sys.modules:
+        yield
+        return
+    compiler = _LaterCompiler("torch._dynamo")
+    try:
+        with _stand_in(compiler):
+            yield
+    finally:
+        compiler.forget()
+
+
+@contextmanager
+def _defer_compiler_import() -> Iterator[None]:
     """What is imported within does not bring torch's compiler (torch._dynamo) along.
 
     torchvision imports it for one function, and timm for the decorator `torch.compiler.disable`, in whose place torch's own
@@ -102,14 +145,12 @@ def _defer_compiler() -> Iterator[None]:
     def disable_later(fn: Callable[..., Any] | None = None, recursive: bool = True, *, reason: str | None = None) -> Any:
         return later(fn, recursive)
 
-    stands_in = _LaterCompilerUtilities(name)
-    sys.modules[name], torch.compiler.disable = stands_in, disable_later
+    torch.compiler.disable = disable_later
     try:
-        yield
+        with _stand_in(_LaterCompilerUtilities(name)):
+            yield
     finally:
         torch.compiler.disable = own
-        if sys.modules.get(name) is stands_in:
-            del sys.modules[name]
 
 
 def _declare_operators() -> None:

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from phoropter.core.files import digest
 from phoropter.models.classifier import Classifier
+from phoropter.models.timm_compat import defer_compiler
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,12 @@ def measure_cost(classifier: Classifier, side: int) -> ClassifierCost:
 
 
 def _count_classifier_macs(classifier: Classifier, side: int) -> int | None:
-    """Multiply-adds of one image, by a pass on the meta device, which takes no arithmetic but a second of Python."""
+    """Multiply-adds of one image, by a pass on the meta device, which takes no arithmetic but some Python."""
     named = (*classifier.named_parameters(), *classifier.named_buffers())
     was = classifier.training
     classifier.eval()
     try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        with defer_compiler(), FlopCounterMode(display=False) as counter, torch.no_grad():
             tensors = {n: t.detach().to("meta") for n, t in named}
             functional_call(classifier, tensors, (torch.empty(2, 3, side, side, device="meta"),))
         macs = counter.get_total_flops() // 2 // 2  # two pictures; a multiply-add is two operations
