@@ -145,8 +145,7 @@ class CandidateReader:
         if not labelled.is_multi_label:
             pairs = np.bincount(labelled.labels * size + labelled.predicted_labels, minlength=size * size)
             candidate.confusion += pairs.reshape(size, size)
-            confidence = labelled.probabilities.max(axis=1)
-            wrong, right, confused = _find_examples(run.key, predictions, labelled.predicted_labels, confidence)
+            wrong, right, confused = _find_examples(run.key, predictions, labelled.predicted_labels, labelled.confidence)
             candidate.mistakes = _keep_most_confident([*candidate.mistakes, *wrong])
             candidate.right_answers = _keep_most_confident([*candidate.right_answers, *right])
             for pair, answers in confused.items():

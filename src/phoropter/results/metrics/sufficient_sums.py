@@ -57,7 +57,7 @@ class LabelledProbabilities:
             raise DataError(f"labels are column numbers (int64), not {truth.dtype}: look them up in the list of classes")
         if truth.size and not 0 <= truth.min() <= truth.max() < values.shape[1]:
             raise DataError(f"labels run from {truth.min()} to {truth.max()}, but there are {values.shape[1]} columns of classes")
-        if truth.size and not (values.min() >= 0 and np.abs(values.sum(axis=1) - 1).max() < 1e-3):
+        if truth.size and not (values.min() >= 0 and np.abs(values @ np.ones(values.shape[1]) - 1).max() < 1e-3):
             raise DataError("each row of probabilities must be at least 0 and add up to 1: pass logits through softmax first")
         return cls(truth.astype(np.int64, copy=False), values)
 
@@ -76,6 +76,11 @@ class LabelledProbabilities:
         if self.is_multi_label:
             return (self.probabilities > 0.5).astype(np.int64)
         return np.asarray(self.probabilities.argmax(axis=1))
+
+    @cached_property
+    def confidence(self) -> Floats:
+        """(N,) the probability of the most likely class, of one class a row."""
+        return self.probabilities[np.arange(len(self.labels)), self.predicted_labels]
 
     @cached_property
     def label_probabilities(self) -> Floats:
@@ -191,9 +196,8 @@ def calibration_sums(predictions: LabelledProbabilities) -> MetricSums:
         )
         values = np.concatenate([(p - predictions.labels).ravel(), np.full(n, float(c))])
         return MetricSums(index, rows, values, N_BINS * c + 1, ())
-    confidence = predictions.probabilities.max(axis=1, initial=0)
-    gap = confidence - (predictions.labels == predictions.predicted_labels)
-    index = np.concatenate([assign_bins(confidence, N_BINS), np.full(n, N_BINS)])
+    gap = predictions.confidence - (predictions.labels == predictions.predicted_labels)
+    index = np.concatenate([assign_bins(predictions.confidence, N_BINS), np.full(n, N_BINS)])
     return MetricSums(index, np.tile(np.arange(n), 2), np.concatenate([gap, np.ones(n)]), N_BINS + 1, ())
 
 

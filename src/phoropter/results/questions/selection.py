@@ -55,14 +55,15 @@ def correct_selected_best(
     while done < resamples:
         count = min(resamples - done, max(1, _BLOCK // n_units))
         # Units drawn one by one and counted: many times as fast as a multinomial draw of their counts
-        drawn = np.stack([np.bincount(draw.integers(0, n_units, n_units), minlength=n_units) for _ in range(count)]).astype(
-            np.float64
-        )
+        drawn = np.empty((count, n_units))
+        for counts in drawn:
+            counts[:] = np.bincount(draw.integers(0, n_units, n_units), minlength=n_units)
         chosen = np.argmax(scores + drawn @ slopes.T - total, axis=1)
-        left = (drawn == 0).astype(np.float64)
+        others = np.flatnonzero(chosen != best)  # where the best is chosen, nothing is gained or lost
+        left = (drawn[others] == 0).astype(np.float64)
         left *= n_units / np.maximum(left.sum(axis=1, keepdims=True), 1)
         outside = scores + left @ slopes.T - total
-        gains += float((outside[np.arange(count), chosen] - outside[:, best]).sum())
+        gains += float((outside[np.arange(len(others)), chosen[others]] - outside[:, best]).sum())
         again += int((chosen == best).sum())
         done += count
     corrected = scores[best] + gains / resamples
