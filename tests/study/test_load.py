@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from phoropter.core.errors import SpecError
-from phoropter.study.load import load_study
+from phoropter.core.errors import MissingExtraError, SpecError
+from phoropter.deploy.predict import make_square_predictor, open_bundle
+from phoropter.models.inference import onnx_exporter
+from phoropter.study.compute import prepare_image_set
+from phoropter.study.load import check_feature_engines, load_study
 from phoropter.study.plan import plan_study
 from phoropter.study.smoke_scale import make_smoke_version
 from phoropter.study.spec import StudySpec, read_study
+from phoropter.study.worker import compute_missing_runs
 
 STUDY = """\
 name: t
@@ -146,3 +152,40 @@ def test_python_states_its_questions_too(tmp_path: Path) -> None:
     asked = {"primary": {"contrast": {"candidate": "vit", "against": "resnet"}}}
     study = ph.Study(name="s", data=ph.digits(size=32), candidates=candidates, compare=asked)
     assert study.plan().contrasts[0].title == "vit against resnet"
+
+
+def test_features_by_onnx_runtime_need_its_packages_and_a_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    study = written(tmp_path, PROBE.replace("frozen: true", "frozen: true, recipe: {preset: probe, feature_engine: onnxruntime}"))
+    loaded = load_study(study)
+    check_feature_engines(loaded, "cpu")
+    with pytest.raises(
+        SpecError, match=r"^candidate 'x', feature_engine: onnxruntime .*and this study on cuda; leave it out, or"
+    ):
+        check_feature_engines(loaded, "cuda")
+    check_feature_engines(load_study(written(tmp_path, PROBE)), "cuda")
+    monkeypatch.setattr(onnx_exporter, "find_spec", lambda name: None)
+    load_study(written(tmp_path, PROBE))
+    with pytest.raises(MissingExtraError, match=r"^candidate 'x', feature_engine: onnxruntime, needs the package onnx,"):
+        load_study(study)
+
+
+def test_a_study_by_onnx_runtime_runs_and_its_bundle_answers_alike(tmp_path: Path) -> None:
+    """The bundle's own network, by torch, answers as the study's predictions from features of ONNX Runtime, up to rounding."""
+    pytest.importorskip("onnxruntime")
+    few = STUDY.split("protocol")[0].replace("digits: true", "digits: true, max_samples: 60")
+    probe = (
+        "{name: x, backbone: test_resnet, weights: random, frozen: true, recipe: {preset: logistic, feature_engine: onnxruntime}}"
+    )
+    study = written(tmp_path, f"{few}protocol: {{split: k-fold, folds: 2}}\ncandidates: [{probe}]\nsave_models: all\n")
+    store = compute_missing_runs(study, tmp_path / "out", lambda event: None, cache=tmp_path / "cache")
+    one = next(run for run in store.runs() if run.bundle_folder)
+    held_out = one.load_predictions()
+    assert one.record["candidate"]["recipe"]["feature_engine"] == "onnxruntime" and held_out is not None
+    dataset, pixels = prepare_image_set(load_study(study)[0].image_set, tmp_path / "cache", lambda event: None)
+    assert one.bundle_folder is not None
+    logits = make_square_predictor(open_bundle(one.bundle_folder), torch.device("cpu"))(pixels)
+    by_id = dict(zip(dataset.ids, logits, strict=True))
+    came = np.array([by_id[i] for i in held_out.ids])
+    np.testing.assert_allclose(came, held_out.logits, rtol=1e-3, atol=1e-3 * np.abs(held_out.logits).max())
+    assert not np.array_equal(came, held_out.logits), "or torch computed the features"

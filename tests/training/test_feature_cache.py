@@ -22,7 +22,7 @@ from phoropter.training.batches.loading import Batch, PixelLoader
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import PRESETS, parse_recipe
-from phoropter.training.fit import TrainedRun, TrainingTask, build_model, fit, make_batch_sampler
+from phoropter.training.fit import TrainedRun, TrainingTask, build_model, fit, make_batch_sampler, training_features
 from phoropter.training.frozen.batched_fit import can_batch, fit_batched
 from phoropter.training.loop.checkpoint import Checkpoints
 from phoropter.training.loop.training_loop import TrainingSetup, train
@@ -62,6 +62,29 @@ def test_features_are_those_of_the_network_whose_batch_norms_are_folded(few_digi
     np.testing.assert_array_equal(features, folded)
     np.testing.assert_allclose(features, plain, rtol=1e-4, atol=1e-5 * np.abs(plain).max())
     assert not np.array_equal(features, plain), "or nothing was folded"
+
+
+def test_features_by_onnx_runtime_are_the_networks_own_and_have_an_entry_of_their_own(few_digits: Any, tmp_path: Path) -> None:
+    """The network is written as ONNX once for all cached views, and not at all where everything is in the cache."""
+    pytest.importorskip("onnxruntime")
+    recipe = {**RECIPE, "feature_engine": "onnxruntime"}
+    task = tasks(few_digits, tmp_path, recipe)[0]
+    model, written = build_model(task), []
+    identities = tuple(b.identity for b in model.branches)
+    plain = caches.extract_features(model, task.pixels, tmp_path, task.device)[0]
+    make = caches.make_onnx_branch
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(caches, "make_onnx_branch", lambda backbone: written.append(backbone.name) or make(backbone))
+        for _ in range(2):
+            features = caches.extract_features(model, task.pixels, tmp_path, task.device, engine="onnxruntime")[0]
+            views = training_features(task, model, (features,), identities)
+            assert written == ["test_resnet"] * 2, "once for the clean images, once for both views, and never again"
+    assert features.filename != plain.filename and not np.array_equal(features, plain)
+    np.testing.assert_allclose(features, plain, rtol=1e-4, atol=1e-5 * np.abs(plain).max())
+    usual = training_features(replace(task, candidate=candidate(RECIPE)), model, (plain,), identities)
+    assert len(views) == 2
+    for view, of_torch in zip(views, usual, strict=True):
+        np.testing.assert_allclose(view[0], of_torch[0], rtol=1e-4, atol=1e-5 * np.abs(plain).max())
 
 
 def alone(task: TrainingTask) -> TrainedRun:

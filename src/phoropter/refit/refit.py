@@ -12,9 +12,9 @@ import torch
 from phoropter.core.errors import SpecError, StoreError, WeightsError
 from phoropter.core.extensions import Extension
 from phoropter.core.files import require_writable_place, temporary_folder
-from phoropter.deploy.export.export import check_onnx_packages
 from phoropter.deploy.export.export_into_bundle import export_into_bundle
 from phoropter.deploy.predict import open_bundle
+from phoropter.models.inference.onnx_exporter import require_onnx_packages
 from phoropter.refit.bundle_writer import BundleContents, BundleWriter
 from phoropter.refit.evidence import describe_refit
 from phoropter.refit.finished_study import FinishedStudy, open_finished_study
@@ -58,7 +58,7 @@ def refit_candidate(
         raise StoreError(f"{out} exists already; give the bundle a new name")
     require_writable_place(out)
     if options.contents.onnx:
-        check_onnx_packages()
+        require_onnx_packages("exporting a bundle to ONNX")
     study = open_finished_study(folder, on_progress, options.extensions, options.data)
     candidate = study.find_candidate(options.candidate)
     writer = BundleWriter(study, options.contents, lambda made: open_pixels(made.run.image_set, study.cache, on_progress))

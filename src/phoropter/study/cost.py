@@ -18,10 +18,12 @@ from phoropter.results.store import Store
 from phoropter.study.display.time_left import RunForecast, TimeLeft
 from phoropter.study.forecasts.measured_speeds import (
     MeasuredSpeeds,
+    NetworkUse,
     RunKind,
     describe_hardware,
     estimate_work,
     find_machine_share,
+    find_network_use,
     load_measured_speeds,
     settle_device,
     update_corrections,
@@ -113,14 +115,14 @@ class _CostCounter:
         self.worth_compiling: dict[str, None] = {}
         self.device = device
         # Of a backbone, by its id: a plan shares the specs of its candidates
-        self._image_seconds: dict[tuple[int, bool], float] = {}
+        self._image_seconds: dict[tuple[int, NetworkUse], float] = {}
 
-    def image_seconds(self, backbone: BackboneSpec, is_trained: bool = False) -> float:
+    def image_seconds(self, backbone: BackboneSpec, use: NetworkUse = "shown") -> float:
         """Seconds of a forward pass of one image."""
-        name = id(backbone), is_trained
+        name = id(backbone), use
         if name not in self._image_seconds:
             side = catalog.resolve_side(backbone, self.planned.study.base)
-            self._image_seconds[name] = self.speeds.image_seconds(backbone, side, self.device, is_trained)
+            self._image_seconds[name] = self.speeds.image_seconds(backbone, side, self.device, use)
         return self._image_seconds[name]
 
     def count_run(self, run: PlannedRun) -> RunForecast:
@@ -133,7 +135,7 @@ class _CostCounter:
             passes = sum(self._count_pass(run, backbone) for backbone in candidate.backbones)
             trained = self._estimate_head(run)
         else:
-            each = sum(self.image_seconds(b, is_trained=True) for b in candidate.backbones)
+            each = sum(self.image_seconds(b, "trained") for b in candidate.backbones)
             if candidate.table is not None and candidate.table.is_signal_network:
                 each = SIGNAL_MACS / self.speeds.device_speed(self.device)
             trained = each * _count_trained_images(run)
@@ -153,7 +155,7 @@ class _CostCounter:
         images = len(passes) * len(run.image_set.dataset)
         self.feature_images += images
         self.feature_bytes += images * width * (4 if recipe.feature_dtype == "float32" else 2)
-        return images * self.image_seconds(backbone)
+        return images * self.image_seconds(backbone, find_network_use(run.candidate))
 
     def _has_features(self, run: PlannedRun, backbone: BackboneSpec) -> bool:
         """Whether the features of the images without augmentation are in the cache; of random weights it is not looked for."""
@@ -189,7 +191,7 @@ class _CostCounter:
         if member.candidate.stores_features:  # heads of all inner folds are fitted together
             return rest + self._estimate_head(member) * (INNER_FOLDS - 1)
         images = _count_trained_images(member) * (INNER_FOLDS - 1)
-        return INNER_FOLDS * rest + sum(self.image_seconds(b, is_trained=True) for b in member.candidate.backbones) * images
+        return INNER_FOLDS * rest + sum(self.image_seconds(b, "trained") for b in member.candidate.backbones) * images
 
 
 @contextmanager
@@ -238,8 +240,7 @@ def note_speed(run: PlannedRun, record: Mapping[str, Any], base: Path | None, ca
     if seconds > (0 if run.candidate.stores_features else 1):
         share = find_machine_share(device, threads)
         network = sides[0][0] if len(sides) == 1 else None
-        is_trained = not run.candidate.stores_features
-        update_measured_speed(cache, device, work / seconds * share, network, is_trained=is_trained)
+        update_measured_speed(cache, device, work / seconds * share, network, use=find_network_use(run.candidate))
 
 
 def _find_kind(run: PlannedRun) -> RunKind:
@@ -274,7 +275,7 @@ def _list_pass_keys(run: PlannedRun, backbone: BackboneSpec) -> list[str]:
     """Keys of the passes over all images that a run needs of a backbone: the one without augmentation, then the cached views."""
     recipe = run.candidate.recipe
     seed = run.split.seed if backbone.depends_on_seed else 0
-    name = [run.image_set.identity, backbone.plain(), seed, recipe.feature_dtype, recipe.center_crop]
+    name = [run.image_set.identity, backbone.plain(), seed, recipe.feature_format, recipe.center_crop]
     augmentation = [recipe.plain()["augment"], run.split.seed]
     return [digest(name), *(digest([*name, *augmentation, view]) for view in range(recipe.n_cached_views))]
 

@@ -16,6 +16,7 @@ from phoropter.data.spec import DataSpec, open_dataset
 from phoropter.data.splits.protocol import Split, make_splits
 from phoropter.data.subgroups import read_stated_subgroups
 from phoropter.models import catalog
+from phoropter.models.inference.onnx_exporter import require_onnx_packages
 from phoropter.models.spec import DEFAULT_INPUT_SIZE, BackboneSpec
 from phoropter.models.weights import weight_files
 from phoropter.results.metrics.registry import check_metrics
@@ -229,6 +230,17 @@ def _open_image_set(spec: DataSpec, side: int, base: Path | None, cache: Path) -
     return ImageSet(spec, cached[0] if cached else dataset, side, cached is not None)
 
 
+def check_feature_engines(variants: list[LoadedVariant], device_type: str) -> None:
+    """Raises SpecError where a study asks for features by ONNX Runtime and computes elsewhere than on a processor."""
+    candidates = [candidate for variant in variants for candidate, _ in variant.candidates.values()]
+    asking = [c.name for c in candidates if c.stores_features and c.recipe.feature_engine == "onnxruntime"]
+    if asking and device_type != "cpu":
+        raise SpecError(
+            f"candidate '{asking[0]}', feature_engine: onnxruntime computes on the processor, and this study on {device_type}; "
+            "leave it out, or say --device cpu"
+        )
+
+
 def preferred_image_size(candidate: Candidate, base: Path | None) -> int:
     """Side in pixels of the stored images that suits a candidate: room for its crop (8/7 of it), or its input size."""
     input_size = max(catalog.resolve_side(b, base) for b in candidate.backbones)
@@ -242,6 +254,8 @@ def resolve_backbones(candidate: Candidate, side: int, base: Path | None, unusab
     """
     if candidate.table is not None:
         return candidate.model_copy(update={"table": digest_table_file(candidate.table, candidate.name, base)})
+    if candidate.stores_features and candidate.recipe.feature_engine == "onnxruntime":
+        require_onnx_packages(f"candidate '{candidate.name}', feature_engine: onnxruntime,")
     input_size = candidate.recipe.center_crop or side
     backbones = []
     for backbone in candidate.backbones:

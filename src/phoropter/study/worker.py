@@ -32,7 +32,7 @@ from phoropter.study.audit import check_leakage, count_datasets_with_features, f
 from phoropter.study.compute import Computation, decode_images, is_batched, make_batch_key, open_pixels
 from phoropter.study.cost import follow_pace
 from phoropter.study.finished.complete_shifts import complete_shifts
-from phoropter.study.load import load_study
+from phoropter.study.load import check_feature_engines, load_study
 from phoropter.study.measuring.first_batches import learn_unknown_speeds
 from phoropter.study.plan import Plan, PlannedRun, make_plan
 from phoropter.study.progress import ProgressCallback, ProgressEvent, name_preparation
@@ -121,7 +121,7 @@ def _compute_study(
     device = options.set_up_device()
     require_writable(store.folder)
     study = add_imported(study, store.folder)
-    loaded = load_study(study, cache)
+    check_feature_engines(loaded := load_study(study, cache), device.type)
     earlier = store.read_earlier_study()
     extensions = describe_extensions(study, loaded, earlier.get("extensions", ()))
     if earlier and not options.add:  # before an image is decoded

@@ -22,9 +22,11 @@ from phoropter.core.files import digest, digest_array, require_space
 from phoropter.data.images.pixels import Pixels
 from phoropter.models.classifier import Classifier
 from phoropter.models.inference.folded_norms import fold_norms
+from phoropter.models.inference.onnx_branch import make_onnx_branch
 from phoropter.training.array_cache import CachedArray, FeatureEntryInfo, ProgressFunction, write_entry_info
 from phoropter.training.batches.gpu_pixels import load_pictures_on_device
 from phoropter.training.batches.loading import PixelLoader
+from phoropter.training.candidates.recipe import FeatureEngine
 from phoropter.training.costs.inference_batch import choose_inference_batch
 from phoropter.training.costs.pass_cost import PassCost, read_pass_cost, write_pass_cost
 from phoropter.training.costs.peak_memory import PeakMemory
@@ -32,6 +34,7 @@ from phoropter.training.malloc import tune_malloc
 
 NUMERICS = 3  # raise when the numbers of a feature pass change
 
+BranchNetwork = Callable[[torch.Tensor], torch.Tensor]
 CachedFeatures = tuple[NDArray[np.float32], ...]  # (N, D) of each branch, memory-mapped
 
 
@@ -43,20 +46,25 @@ def extract_features(
     progress: ProgressFunction | None = None,
     identities: Sequence[str] | None = None,
     dtype: str = "float32",
+    engine: FeatureEngine = "torch",
 ) -> CachedFeatures:
     """(N, D) features of all N images for each branch, memory-mapped; what is not cached is computed.
 
     dtype:      float32 or float16, in which they are stored and returned
     identities: of the backbones, where they are known already: hashing all weights takes seconds
+    engine:     what computes them; raises what `make_branch_network` raises, where any are computed
     """
     known = identities or tuple(b.identity for b in model.branches)
-    arrays = [_make_feature_array(model, i, identity, pixels, cache, dtype, "clean") for i, identity in enumerate(known)]
+    arrays = [_make_feature_array(model, i, identity, pixels, cache, dtype, "clean", engine) for i, identity in enumerate(known)]
 
     def load_images(rows: NDArray[np.int64]) -> torch.Tensor:
         return load_pictures_on_device(pixels, rows, device)
 
     report = share_progress(progress, arrays)
-    features = tuple(_load_or_extract_branch(model, i, array, load_images, report(array)) for i, array in enumerate(arrays))
+    networks = _make_when_asked(model, engine)
+    features = tuple(
+        _load_or_extract_branch(model, i, array, load_images, report(array), networks[i]) for i, array in enumerate(arrays)
+    )
     for array, backbone in zip(arrays, model.spec.backbones, strict=True):
         write_entry_info(array.folder, FeatureEntryInfo(pixels=pixels.identity, backbone=backbone.name, weights=backbone.weights))
     return features
@@ -70,6 +78,7 @@ def extract_cached_views(
     progress: ProgressFunction | None,
     identities: Sequence[str],
     dtype: str = "float32",
+    engine: FeatureEngine = "torch",
 ) -> tuple[CachedFeatures, ...]:
     """As `extract_features`, for each of `count` augmented views: those that the loader shows in epochs 0 to count − 1.
 
@@ -77,18 +86,19 @@ def extract_cached_views(
     """
     assert loader.augmentation is not None and not loader.augmentation.depends_on_batch
     views = [
-        [_make_feature_array(model, i, identity, loader.pixels, cache, dtype, view) for i, identity in enumerate(identities)]
+        [_make_feature_array(model, i, name, loader.pixels, cache, dtype, view, engine) for i, name in enumerate(identities)]
         for view in identify_views(loader, count)
     ]
     arrays = [array for branches in views for array in branches]
     missing_bytes = sum(array.nbytes for array in arrays if not array.is_complete)
     require_space(cache, missing_bytes, f"keeping the features of {count} cached views")
 
-    report = share_progress(progress, arrays)
+    report, networks = share_progress(progress, arrays), _make_when_asked(model, engine)
 
     def load_or_extract(view: int, branch: int) -> NDArray[np.float32]:
         array = views[view][branch]
-        return _load_or_extract_branch(model, branch, array, partial(load_view_images, loader, view), report(array))
+        show = partial(load_view_images, loader, view)
+        return _load_or_extract_branch(model, branch, array, show, report(array), networks[branch])
 
     return tuple(tuple(load_or_extract(view, branch) for branch in range(len(identities))) for view in range(count))
 
@@ -130,21 +140,22 @@ def feature_entry_key(
     pixels: Pixels,
     dtype: str = "float32",
     view: Any = "clean",
-    before: str | None = None,
+    more: Sequence[str] = (),
 ) -> str:
     """The folder name of a branch's entry: a digest of pixels, weights, size, crop and view, and of the dtype if not float32.
 
-    before: name of the block where the entry ends; None: it is of the whole branch
+    more: what else tells it from the entry of the whole branch as torch computes it
     """
-    more = ([] if dtype == "float32" else [dtype]) + ([] if before is None else ["before", before])
+    more = [*([] if dtype == "float32" else [dtype]), *more]
     return digest([pixels.identity, identity, model.branches[branch].side, model.spec.center_crop, view, NUMERICS, *more])
 
 
 def _make_feature_array(
-    model: Classifier, branch: int, identity: str, pixels: Pixels, cache: Path, dtype: str, view: Any
+    model: Classifier, branch: int, identity: str, pixels: Pixels, cache: Path, dtype: str, view: Any, engine: FeatureEngine
 ) -> CachedArray:
+    more = () if engine == "torch" else (engine,)
     return CachedArray(
-        cache / "features" / feature_entry_key(model, branch, identity, pixels, dtype, view),
+        cache / "features" / feature_entry_key(model, branch, identity, pixels, dtype, view, more),
         "features.npy",
         (len(pixels), model.branches[branch].num_features),
         dtype,
@@ -158,17 +169,33 @@ def _load_or_extract_branch(
     array: CachedArray,
     load_images: Callable[[NDArray[np.int64]], torch.Tensor],
     progress: ProgressFunction | None,
+    make_network: Callable[[], BranchNetwork],
 ) -> NDArray[np.float32]:
     """(N, D) features of one branch, from the cache or computed. load_images: (B,) rows → (B, 3, S, S) uint8 on the device"""
 
-    make_network = call_once(partial(fold_norms, model, branch))  # when the first batch is computed
-
     def run_network(images: torch.Tensor) -> torch.Tensor:
-        return make_network().forward_features(images, only=branch)[0]
+        return make_network()(images)
 
     model.eval()
     device = next(model.parameters()).device
     return load_or_extract_rows(array, run_network, load_images, model.branches[branch].side, device, progress)
+
+
+def _make_when_asked(model: Classifier, engine: FeatureEngine) -> list[Callable[[], BranchNetwork]]:
+    """Of each branch what makes its network, once, when the first batch of a pass is computed."""
+    return [call_once(partial(make_branch_network, model, i, engine)) for i in range(len(model.branches))]
+
+
+def make_branch_network(model: Classifier, branch: int, engine: FeatureEngine) -> BranchNetwork:
+    """What computes the features of one frozen branch: (B, 3, S, S) uint8 on the model's device → (B, D) float32.
+
+    engine: onnxruntime only of a model on the processor. Raises what `make_onnx_branch` raises.
+    """
+    if engine == "torch":
+        folded = fold_norms(model, branch)
+        return lambda images: folded.forward_features(images, only=branch)[0]
+    run_branch = make_onnx_branch(model.branches[branch])
+    return lambda images: run_branch(model.preprocess_pictures(images, branch))
 
 
 def load_or_extract_rows(

@@ -232,7 +232,7 @@ def _stored_features(task: TrainingTask, model: Classifier, identities: tuple[st
     recipe = task.candidate.recipe
     if not task.candidate.stores_features:
         return None
-    return extract_features(model, task.pixels, task.cache, task.device, task.progress, identities, recipe.feature_dtype)
+    return extract_features(model, task.pixels, task.cache, task.device, task.progress, identities, *recipe.feature_format)
 
 
 def training_features(
@@ -246,7 +246,9 @@ def training_features(
     if features is None or not recipe.n_cached_views:
         return () if features is None else (features,)
     loader = _make_pixel_loader(task)
-    return extract_cached_views(model, loader, recipe.n_cached_views, task.cache, task.progress, identities, recipe.feature_dtype)
+    return extract_cached_views(
+        model, loader, recipe.n_cached_views, task.cache, task.progress, identities, *recipe.feature_format
+    )
 
 
 def make_batch_sampler(task: TrainingTask) -> BatchSampler:

@@ -152,11 +152,11 @@ def test_weights_beyond_one_file_are_refused_before_anything_is_computed(tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(export, "compute_reference", None)  # nobody calls it
         for limit, rows in ((size - 1, None), (size, measured_rows(bundle, larger))):
-            patch.setattr(exporters, "MAX_BYTES", limit)
+            patch.setattr(exporters, "MAX_ONNX_BYTES", limit)
             for out, layout in ((tmp_path / "m.onnx", "file"), (tmp_path / "scenes", "triton")):
                 with pytest.raises(SpecError, match=r"an ONNX file holds 2 GB; export to a \.pt2 file"):
                     export_bundle(bundle, out, INPUTS, ExportOptions(layout), rows)  # type: ignore[arg-type]
                 assert not out.exists()
-    monkeypatch.setattr(exporters, "MAX_BYTES", 100)
+    monkeypatch.setattr(exporters, "MAX_ONNX_BYTES", 100)
     export_bundle(bundle, tmp_path / "m.pt2", INPUTS, ExportOptions())
     assert (tmp_path / "m.pt2").is_file()

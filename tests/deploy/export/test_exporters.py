@@ -84,8 +84,8 @@ def test_a_fault_that_shows_at_one_level_of_optimisation_alone_is_found(tmp_path
 
 def test_weights_are_counted_as_the_file_holds_them(monkeypatch: pytest.MonkeyPatch) -> None:
     model = torch.nn.Linear(10, 4).half()  # 44 numbers, which the file holds in float32
-    monkeypatch.setattr(exporters, "MAX_BYTES", 44 * 4)
+    monkeypatch.setattr(exporters, "MAX_ONNX_BYTES", 44 * 4)
     check_weight_bytes(model)
-    monkeypatch.setattr(exporters, "MAX_BYTES", 44 * 4 - 1)
+    monkeypatch.setattr(exporters, "MAX_ONNX_BYTES", 44 * 4 - 1)
     with pytest.raises(SpecError, match=r"an ONNX file holds 2 GB; export to a \.pt2 file"):
         check_weight_bytes(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,11 +14,14 @@ from phoropter.study.forecasts.measured_speeds import (
     describe_hardware,
     estimate_work,
     find_machine_share,
+    find_network_use,
     load_measured_speeds,
     settle_device,
     update_corrections,
     update_measured_speed,
 )
+from phoropter.training.candidates.candidate_entry import parse_candidates
+from phoropter.training.candidates.presets import PRESETS
 
 SMALL, LARGE = BackboneSpec(name="mobilenetv2_100"), BackboneSpec(name="resnet50")
 
@@ -34,6 +38,29 @@ def test_a_network_that_was_measured_has_its_own_speed_and_others_that_of_the_de
     assert known.image_seconds(SMALL, 224, "cpu") == pytest.approx(estimate_work(SMALL, 224) / 1e10)
     assert known.device_speed("cpu") == pytest.approx(0.8 * 1e10 + 0.2 * 5e10)
     assert known.image_seconds(LARGE, 224, "cuda:1") == MeasuredSpeeds().image_seconds(LARGE, 224, "cuda") < guess
+
+
+def test_onnx_runtime_has_a_speed_of_its_own_and_until_then_that_of_torch(tmp_path: Path) -> None:
+    update_measured_speed(tmp_path, "cpu", 1e10, SMALL, use="trained")
+    work = estimate_work(SMALL, 224)
+    assert load_measured_speeds(tmp_path).image_seconds(SMALL, 224, "cpu", "onnxruntime") == pytest.approx(work / 1e10)
+    update_measured_speed(tmp_path, "cpu", 2e10, SMALL)
+    assert load_measured_speeds(tmp_path).image_seconds(SMALL, 224, "cpu", "onnxruntime") == pytest.approx(work / 2e10)
+    update_measured_speed(tmp_path, "cpu", 8e10, SMALL, use="onnxruntime")
+    known = load_measured_speeds(tmp_path)
+    assert known.image_seconds(SMALL, 224, "cpu", "onnxruntime") == pytest.approx(work / 8e10)
+    assert known.image_seconds(SMALL, 224, "cpu") == pytest.approx(work / 2e10)
+    assert known.knows_network(SMALL, "cpu", "onnxruntime") and not known.knows_network(LARGE, "cpu", "onnxruntime")
+
+
+def test_the_use_of_a_network_is_that_of_its_candidate() -> None:
+    entries: list[Any] = [
+        {"backbone": "test_resnet", "name": "a", "recipe": {"feature_engine": "onnxruntime"}, "frozen": True},
+        {"backbone": "test_resnet", "name": "b", "frozen": True},
+        "test_vit",
+    ]
+    uses = [find_network_use(candidate) for candidate in parse_candidates(entries, PRESETS["scratch"])]
+    assert uses == ["onnxruntime", "shown", "trained"]
 
 
 def test_work_grows_with_the_area_of_the_input_and_less_than_multiply_adds_with_the_network() -> None:

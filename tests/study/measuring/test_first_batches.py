@@ -17,7 +17,12 @@ from phoropter.results.store import Store
 from phoropter.study.compute import decode_images, open_pixels
 from phoropter.study.cost import ResourceEstimate, estimate_resources
 from phoropter.study.executors import execute_study
-from phoropter.study.forecasts.measured_speeds import estimate_work, find_machine_share, load_measured_speeds
+from phoropter.study.forecasts.measured_speeds import (
+    estimate_work,
+    find_machine_share,
+    find_network_use,
+    load_measured_speeds,
+)
 from phoropter.study.load import load_study
 from phoropter.study.measuring import first_batches
 from phoropter.study.measuring.first_batches import (
@@ -76,7 +81,7 @@ def test_a_frozen_network_is_timed_behind_its_first_batch(
     task = make_task(planned, "probe", 8, _own_cache)
     monkeypatch.setattr("phoropter.study.measuring.first_batches.time.perf_counter", lambda: next(ticks))
     (times,) = time_batches(task, 2)
-    assert times.image_seconds == (2 / 8, 4 / 8) and not times.is_trained and times.backbones == task.candidate.backbones
+    assert times.image_seconds == (2 / 8, 4 / 8) and times.use == "shown" and times.backbones == task.candidate.backbones
     assert times.peak_bytes > 1 << 20
 
 
@@ -91,7 +96,7 @@ def test_training_counts_each_phase_by_its_epochs(planned: Plan, _own_cache: Pat
     (times,) = time_batches(make_task(planned, "cnn", 8, _own_cache), 2)
     passes = 3 * 1 + 1 * 3  # three epochs of the head, one of everything
     assert times.image_seconds == pytest.approx(((3 / 40 + 1 / 8) / passes, (3 / 20 + 1 / 5) / passes))
-    assert [phase.epochs for phase in asked[0].candidate.recipe.phases] == [3, 3] and times.is_trained
+    assert [phase.epochs for phase in asked[0].candidate.recipe.phases] == [3, 3] and times.use == "trained"
 
 
 def test_a_real_training_is_timed_and_leaves_the_generator_as_it_was(planned: Plan, tmp_path: Path, _own_cache: Path) -> None:
@@ -118,8 +123,8 @@ def test_speeds_that_are_not_known_are_learnt_once_and_forecast_with(
     def take_two_seconds(task: TrainingTask, batches: int) -> Iterator[BatchTimes]:
         told.append(task.candidate.name)
         assert len(task.split.train) <= 0.01 * 120 * 4, "a hundredth of what is shown, or it would not be worth it"
-        is_trained = not task.candidate.stores_features
-        yield BatchTimes(task.candidate.name, task.candidate.backbones, is_trained, (2.0,) * batches, 0)
+        use = find_network_use(task.candidate)
+        yield BatchTimes(task.candidate.name, task.candidate.backbones, use, (2.0,) * batches, 0)
 
     monkeypatch.setattr(first_batches, "time_batches", take_two_seconds)
     monkeypatch.setattr(first_batches, "LEAST_IMAGES", 1)
@@ -130,13 +135,13 @@ def test_speeds_that_are_not_known_are_learnt_once_and_forecast_with(
     expected = [learn(planned, tmp_path / "out", tmp_path) for _ in range(2)]
     assert told == ["cnn", "probe"]
     speeds = load_measured_speeds(tmp_path)
-    for run, is_trained in ((planned.runs[0], True), (planned.runs[-1], False)):
+    for run, use in ((planned.runs[0], "trained"), (planned.runs[-1], "shown")):
         (backbone,) = run.candidate.backbones
         side = catalog.resolve_side(backbone, None)
         share = find_machine_share("cpu", torch.get_num_threads())
-        assert speeds.knows_network(backbone, "cpu", is_trained)
-        assert speeds.image_seconds(backbone, side, "cpu", is_trained) == pytest.approx(2.0 / share)
-        assert speeds.networks[f"cpu {backbone.name}{' trained' if is_trained else ''}"] == pytest.approx(
+        assert speeds.knows_network(backbone, "cpu", use)
+        assert speeds.image_seconds(backbone, side, "cpu", use) == pytest.approx(2.0 / share)
+        assert speeds.networks[f"cpu {backbone.name}{'' if use == 'shown' else ' trained'}"] == pytest.approx(
             estimate_work(backbone, side) / 2 * share
         )
     cost = estimate_resources(planned, Store(tmp_path / "out"), tmp_path)

@@ -47,7 +47,7 @@ def measure(planned: Plan, folder: Path, patch: pytest.MonkeyPatch, gpus: int = 
 
     def time_in_words(task: TrainingTask, batches: int) -> Iterator[BatchTimes]:
         seconds = (1.0, 2.0, 4.0) if batches == 3 else (6.0,)
-        yield BatchTimes(task.candidate.name, task.candidate.backbones, True, seconds, 3 << 30)
+        yield BatchTimes(task.candidate.name, task.candidate.backbones, "trained", seconds, 3 << 30)
 
     patch.setattr(measured_plan, "time_batches", time_in_words)
     patch.setattr(torch, "get_num_threads", lambda: count[0])
@@ -87,7 +87,7 @@ def test_speeds_are_kept_and_what_cannot_be_measured_is_said(
     def fail_for_vit(task: TrainingTask, batches: int) -> Iterator[BatchTimes]:
         if task.candidate.name == "vit":
             raise RuntimeError("out of memory\nand more")
-        yield BatchTimes("cnn", task.candidate.backbones, True, (2.0,) * batches, 1)
+        yield BatchTimes("cnn", task.candidate.backbones, "trained", (2.0,) * batches, 1)
 
     monkeypatch.setattr(measured_plan, "time_batches", fail_for_vit)
     found = measure_missing_runs(planned, Store(tmp_path / "out"), tmp_path, "cpu")
@@ -95,7 +95,7 @@ def test_speeds_are_kept_and_what_cannot_be_measured_is_said(
     networks = load_measured_speeds(tmp_path).networks
     assert networks.keys() == {"cpu test_resnet trained"}
     (backbone,) = planned.runs[0].candidate.backbones
-    seconds = load_measured_speeds(tmp_path).image_seconds(backbone, 32, "cpu", is_trained=True)
+    seconds = load_measured_speeds(tmp_path).image_seconds(backbone, 32, "cpu", "trained")
     assert seconds == pytest.approx(2.0 / find_machine_share("cpu", torch.get_num_threads()))
 
 

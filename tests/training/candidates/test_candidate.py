@@ -43,8 +43,21 @@ def test_distillation_options_without_effect_are_no_part_of_the_identity() -> No
 def test_recipe_options_without_effect_are_no_part_of_the_identity() -> None:
     shared = parse_recipe({"feature_dtype": "float16"})  # a study's recipe may serve frozen candidates beside trained ones
     assert parse_candidates(["a1"], shared)[0].identity() == candidate().identity()
-    with pytest.raises(SpecError, match="feature_dtype is for frozen backbones"):
+    with pytest.raises(
+        SpecError, match="feature_dtype is for stored features, and there are none of a trained network; say frozen: true, or"
+    ):
         candidate({"feature_dtype": "float16"})
+    shared = parse_recipe({"feature_engine": "onnxruntime"})
+    assert parse_candidates(["a1"], shared)[0].identity() == candidate().identity()
+    with pytest.raises(SpecError, match="feature_engine is for stored features, and there are none of a trained network"):
+        candidate({"feature_engine": "torch"})
+    with pytest.raises(SpecError, match="there are none of augmented images in every epoch; give cached_views, or leave it out"):
+        candidate({"preset": "probe", "augment": "hflip", "feature_engine": "onnxruntime"}, frozen=True)
+    probe, as_before, other = (
+        candidate({"preset": "probe", **more}, frozen=True).identity()
+        for more in ({}, {"feature_engine": "torch"}, {"feature_engine": "onnxruntime"})
+    )
+    assert probe == as_before != other and "feature_engine" not in probe["recipe"], "runs of before keep their keys"
     frozen, half = (candidate({"preset": "probe", "feature_dtype": d}, frozen=True).identity() for d in ("float32", "float16"))
     assert frozen != half
     with pytest.raises(SpecError, match="inner_folds belongs to l2_penalties, which are not given"):

@@ -155,6 +155,7 @@ RECIPE: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
     "l2_penalties": [({}, {"l2_penalties": [3.0]})],
     "inner_folds": [({"l2_penalties": [3.0, 0.3, 0.03, 0.003, 1e-4]}, {"inner_folds": 5}), ({}, {"inner_folds": 5})],
     "feature_dtype": [({}, {"feature_dtype": "float16"})],
+    "feature_engine": [({}, {"feature_engine": "onnxruntime"})],
     "cached_views": [({"augment": "hflip"}, {"cached_views": 1})],
     # These networks of the user's own do not tell their layers; that the keys act: tests/training/fine_tuning
     "layer_decay": [({}, {"layer_decay": 0.5})],

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import phoropter
-from phoropter.core.errors import MissingExtraError, SpecError, StoreError
+from phoropter.core.errors import SpecError, StoreError
 from phoropter.core.files import (
     atomic_write,
     atomic_write_folder,
@@ -34,11 +34,11 @@ from phoropter.deploy.export.proof import BATCHES, MAX_DIFFERENCE, MAX_INPUTS, P
 from phoropter.deploy.export.torch_program import export_program
 from phoropter.deploy.export.triton import CONFIG_FILE, MODEL_PLACE, check_model_name, format_triton_config
 from phoropter.deploy.predict import Bundle
+from phoropter.models.inference.onnx_exporter import ONNX_PACKAGES, require_onnx_packages
 from phoropter.training.candidates.recipe import TtaViews
 
 Layout = Literal["file", "triton"]
 REPORT_FORMAT = 1
-_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
 @dataclass(frozen=True)
@@ -99,14 +99,7 @@ def check_export_target(out: Path, options: ExportOptions, int8: bool) -> None:
             raise StoreError(f"{place} exists already; give the file a new name")
     require_writable_place(out)
     if out.suffix != ".pt2" or options.layout == "triton":
-        check_onnx_packages()
-
-
-def check_onnx_packages() -> None:
-    """Raises MissingExtraError where a package is missing that writes ONNX files or runs them."""
-    for package in _PACKAGES:
-        if _find_version(package) is None:
-            raise MissingExtraError(package, "deploy", "exporting a bundle to ONNX")
+        require_onnx_packages("exporting a bundle to ONNX")
 
 
 def export_bundle(
@@ -233,7 +226,7 @@ def describe_int8_record(record: Int8Record) -> dict[str, Any]:
 
 def collect_export_versions() -> dict[str, str | None]:
     """Name → version of phoropter and of the packages that write and run exported files."""
-    return {"phoropter": phoropter.__version__, **{name: _find_version(name) for name in ("torch", *_PACKAGES)}}
+    return {"phoropter": phoropter.__version__, **{name: _find_version(name) for name in ("torch", *ONNX_PACKAGES)}}
 
 
 def _find_version(package: str) -> str | None:

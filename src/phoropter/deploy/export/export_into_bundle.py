@@ -12,12 +12,13 @@ from phoropter.core.files import atomic_write, require_writable, temporary_folde
 from phoropter.core.storage.checksums import checksum_file
 from phoropter.core.storage.sealed_json import read_json_object, write_sealed_json
 from phoropter.deploy.export.bundled_export import MAX_BUNDLED_DIFFERENCE, ONNX_FILE, ONNX_KEY, WEIGHTS_FILE, BundledExport
-from phoropter.deploy.export.export import check_onnx_packages, collect_export_versions
+from phoropter.deploy.export.export import collect_export_versions
 from phoropter.deploy.export.exporters import ProvedFile, check_weight_bytes, export_proved
 from phoropter.deploy.export.graph import ExportedClassifier
 from phoropter.deploy.export.metadata import describe_exported
 from phoropter.deploy.export.proof import ProofInputs, compute_reference
 from phoropter.deploy.predict import Bundle, choose_views
+from phoropter.models.inference.onnx_exporter import require_onnx_packages
 
 
 def check_bundle_target(folder: Path) -> None:
@@ -28,7 +29,7 @@ def check_bundle_target(folder: Path) -> None:
     if not sealed or WEIGHTS_FILE not in content.get("files", ()):
         raise StoreError(f"--into-bundle: the bundle {folder} is of an earlier version, without checksums; make it anew by refit")
     require_writable(folder)
-    check_onnx_packages()
+    require_onnx_packages("exporting a bundle to ONNX")
 
 
 def export_into_bundle(bundle: Bundle, inputs: ProofInputs, say: Callable[[str], None] = lambda words: None) -> BundledExport:

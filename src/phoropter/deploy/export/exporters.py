@@ -7,12 +7,8 @@ level of optimisation of ONNX Runtime and compared with the original (proof.py).
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import logging
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +20,8 @@ from phoropter.core.errors import SpecError, WeightsError, cut_message
 from phoropter.deploy.export.graph import ExportedClassifier
 from phoropter.deploy.export.onnx_file import INPUT, LEVELS, OUTPUTS, open_onnx
 from phoropter.deploy.export.proof import Difference, Reference, measure_difference
+from phoropter.models.inference.onnx_exporter import MAX_ONNX_BYTES, quiet_exporter
 
-MAX_BYTES = 1_900_000_000  # of weights in one ONNX file, whose format ends at 2 GiB
 EXAMPLE_BATCH = 3  # an example of one image would fix the batch to one
 
 MakeGraph = Callable[[], ExportedClassifier]
@@ -78,7 +74,7 @@ def name_failure(error: Exception) -> str:
 def check_weight_bytes(model: torch.nn.Module) -> None:
     """Raises SpecError for a model whose weights, in float32, do not fit into one ONNX file."""
     size = 4 * sum(p.numel() for p in model.parameters())
-    if size > MAX_BYTES:
+    if size > MAX_ONNX_BYTES:
         raise SpecError(f"-o: the weights have {size / 1e9:.1f} GB and an ONNX file holds 2 GB; export to a .pt2 file")
 
 
@@ -148,16 +144,3 @@ EXPORTERS: dict[str, ExportFunction] = {
     "dynamo without optimisation": lambda graph, file: _export_by_dynamo(graph, file, optimize=False),
     "tracing": _export_by_tracing,
 }
-
-
-@contextlib.contextmanager
-def quiet_exporter() -> Iterator[None]:
-    """Within it, exporters print nothing: their notes are for their authors, and a failure is told by its exception."""
-    previous = logging.root.manager.disable
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        logging.disable(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            logging.disable(previous)

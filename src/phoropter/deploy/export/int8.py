@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import WeightsError
 from phoropter.core.files import temporary_folder
-from phoropter.deploy.export.exporters import finish_onnx, quiet_exporter
+from phoropter.deploy.export.exporters import finish_onnx
 from phoropter.deploy.export.onnx_file import INPUT, open_onnx
 from phoropter.deploy.export.proof import Reference, measure_difference
 from phoropter.deploy.predict import Bundle
+from phoropter.models.inference.onnx_exporter import quiet_exporter
 from phoropter.results.intervals.bootstrap import Bootstrap
 from phoropter.results.intervals.interval_rules import MIN_UNITS, exact_bound, stretched_percentiles
 

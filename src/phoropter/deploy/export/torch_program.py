@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from phoropter.core.errors import WeightsError
-from phoropter.deploy.export.exporters import MakeGraph, make_example, name_failure, quiet_exporter
+from phoropter.deploy.export.exporters import MakeGraph, make_example, name_failure
 from phoropter.deploy.export.onnx_file import ExportedOutputs
 from phoropter.deploy.export.proof import Difference, Reference, RunFunction, measure_difference
+from phoropter.models.inference.onnx_exporter import quiet_exporter
 
 METADATA_FILE = "phoropter.json"  # inside the archive
 

@@ -17,8 +17,10 @@ from phoropter.core.cpu_count import count_default_threads, count_usable_cores, 
 from phoropter.core.storage.sealed_json import CacheShape, read_cache_json, write_cache_json
 from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
+from phoropter.training.candidates.candidate import Candidate
 
 RunKind = Literal["trained", "heads", "solved", "table", "average"]
+NetworkUse = Literal["shown", "trained", "onnxruntime"]  # shown images by torch · trained · shown images by ONNX Runtime
 
 # Work per second, for the first plan on a machine: two laptop cores, a laptop's GPU, a GPU of a server.
 _GUESSED_WORK_PER_S = {"cpu": 3e10, "mps": 3e11, "cuda": 2e12}
@@ -34,7 +36,7 @@ class MeasuredSpeeds(CacheShape):
     """speed.json.
 
     devices: cpu, cuda or mps → work per second of the last networks
-    networks: device and network → its work per second where it is shown images; with ` trained` behind it, where it is trained
+    networks: device and network → its work per second where it is shown images; with another use behind it, in that
     corrections: device and kind of run → seconds that runs took, divided by those they were expected to take
     """
 
@@ -42,19 +44,19 @@ class MeasuredSpeeds(CacheShape):
     networks: dict[str, Positive] = {}
     corrections: dict[str, Positive] = {}
 
-    def image_seconds(self, backbone: BackboneSpec, side: int, device: str, is_trained: bool = False) -> float:
+    def image_seconds(self, backbone: BackboneSpec, side: int, device: str, use: NetworkUse = "shown") -> float:
         """Seconds of a forward pass of one image: by this network's own speed, else by the device's, else by a guess.
 
-        is_trained: as a part of a training step, which counts for as many passes as its phase says
+        use: where it is trained, the pass is part of a step, which counts for as many passes as its phase says
         """
         kind = device.partition(":")[0]
-        names = [_network_key(kind, backbone, is_trained), _network_key(kind, backbone, not is_trained)]
+        names = [_network_key(kind, backbone, of) for of in dict.fromkeys((use, "shown", "trained"))]
         known = [speed for name in names if (speed := self.networks.get(name))]
         return estimate_work(backbone, side) / (known[0] if known else self.device_speed(kind))
 
-    def knows_network(self, backbone: BackboneSpec, device: str, is_trained: bool) -> bool:
+    def knows_network(self, backbone: BackboneSpec, device: str, use: NetworkUse) -> bool:
         """Whether its speed in just this use was measured."""
-        return _network_key(device, backbone, is_trained) in self.networks
+        return _network_key(device, backbone, use) in self.networks
 
     def device_speed(self, device: str) -> float:
         """Work per second of a device, measured or guessed."""
@@ -64,6 +66,13 @@ class MeasuredSpeeds(CacheShape):
     def find_correction(self, device: str, kind: RunKind) -> float:
         """By what to multiply the estimate of a run; 1 where no run of its kind was computed here."""
         return self.corrections.get(f"{device} {kind}", 1.0)
+
+
+def find_network_use(candidate: Candidate) -> NetworkUse:
+    """How a candidate with backbones uses them."""
+    if not candidate.stores_features:
+        return "trained"
+    return "onnxruntime" if candidate.recipe.feature_engine == "onnxruntime" else "shown"
 
 
 def estimate_work(backbone: BackboneSpec, side: int) -> float:
@@ -90,7 +99,7 @@ def update_measured_speed(
     work_per_s: float,
     network: BackboneSpec | None = None,
     *,
-    is_trained: bool = False,
+    use: NetworkUse = "shown",
     kept: float = _KEPT,
 ) -> None:
     """Updates the running means of a device's and a network's speed.
@@ -100,7 +109,7 @@ def update_measured_speed(
     known = load_measured_speeds(cache)
     devices, networks = _update_mean(known.devices, device, work_per_s), known.networks
     if network is not None:
-        networks = _update_mean(networks, _network_key(device, network, is_trained), work_per_s, kept)
+        networks = _update_mean(networks, _network_key(device, network, use), work_per_s, kept)
     write_cache_json(cache / "speed.json", known.model_copy(update={"devices": devices, "networks": networks}))
 
 
@@ -117,8 +126,8 @@ def _update_mean(known: dict[str, float], name: str, value: float, kept: float =
     return {**known, name: kept * known[name] + (1 - kept) * value if name in known else value}
 
 
-def _network_key(device: str, backbone: BackboneSpec, is_trained: bool) -> str:
-    return f"{device} {backbone.name.partition('.')[0]}{' trained' if is_trained else ''}"
+def _network_key(device: str, backbone: BackboneSpec, use: NetworkUse) -> str:
+    return f"{device} {backbone.name.partition('.')[0]}{'' if use == 'shown' else f' {use}'}"
 
 
 def find_machine_share(device: str, threads: int) -> float:

@@ -24,8 +24,10 @@ from phoropter.models.spec import BackboneSpec
 from phoropter.results.store import Store
 from phoropter.study.cost import ResourceEstimate, estimate_resources
 from phoropter.study.forecasts.measured_speeds import (
+    NetworkUse,
     estimate_work,
     find_machine_share,
+    find_network_use,
     load_measured_speeds,
     update_measured_speed,
 )
@@ -34,6 +36,7 @@ from phoropter.study.plan import Plan, PlannedRun
 from phoropter.training.batches.gpu_pixels import load_pictures_on_device
 from phoropter.training.costs.inference_batch import choose_inference_batch
 from phoropter.training.costs.peak_memory import PeakMemory
+from phoropter.training.feature_cache import make_branch_network
 from phoropter.training.fit import TrainingTask, build_model, fit
 
 WORTH_S = 60.0  # a study that is expected to be shorter is not measured when it begins
@@ -50,7 +53,7 @@ class BatchTimes:
 
     candidate: str
     backbones: tuple[BackboneSpec, ...]
-    is_trained: bool
+    use: NetworkUse
     image_seconds: tuple[float, ...]
     peak_bytes: int
 
@@ -72,8 +75,8 @@ def learn_unknown_speeds(
     missing = [run for run in planned.runs if run.key in expected.forecasts]
     with file_lock(cache / "locks" / "speed.lock"), temporary_folder("speeds") as aside:
         for run in list_measurable(planned, missing):
-            known, is_trained = load_measured_speeds(cache), not run.candidate.stores_features
-            if all(known.knows_network(b, device.type, is_trained) for b in run.candidate.backbones):
+            known, use = load_measured_speeds(cache), find_network_use(run.candidate)
+            if all(known.knows_network(b, device.type, use) for b in run.candidate.backbones):
                 continue
             alike = [r for r in missing if r.candidate is run.candidate]
             count = min(int(SHARE / 2 * count_shown_images(alike)), find_batch_size(run, device.type, planned.study.base))
@@ -107,7 +110,7 @@ def list_measurable(planned: Plan, runs: Sequence[PlannedRun]) -> list[PlannedRu
         candidate = run.candidate
         if candidate.backbones and not candidate.is_ensemble and (candidate.stores_features or candidate.recipe.phases):
             sides = tuple((b.name, catalog.resolve_side(b, planned.study.base)) for b in candidate.backbones)
-            found.setdefault((sides, candidate.stores_features), run)
+            found.setdefault((sides, find_network_use(candidate)), run)
     return list(found.values())
 
 
@@ -150,19 +153,21 @@ def time_batches(task: TrainingTask, batches: int) -> Iterator[BatchTimes]:
     if not candidate.stores_features:
         with PeakMemory(task.device) as peak:
             times = _time_training(task, batches)
-        yield BatchTimes(candidate.name, candidate.backbones, True, times, peak.bytes)
+        yield BatchTimes(candidate.name, candidate.backbones, "trained", times, peak.bytes)
         return
     with torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []):
         model = build_model(task).eval()
     images = load_pictures_on_device(task.pixels, task.split.train, task.device)
     for number, backbone in enumerate(candidate.backbones):
-        seconds = []
+        seconds, run_network = [], make_branch_network(model, number, candidate.recipe.feature_engine)
         with PeakMemory(task.device) as peak, torch.inference_mode():
             for _ in range(batches + 1):
                 began = time.perf_counter()
-                model.forward_features(images, only=number)[0].cpu()  # which waits for a GPU
+                run_network(images).cpu()  # which waits for a GPU
                 seconds.append(time.perf_counter() - began)
-        yield BatchTimes(candidate.name, (backbone,), False, tuple(s / len(images) for s in seconds[1:]), peak.bytes)
+        yield BatchTimes(
+            candidate.name, (backbone,), find_network_use(candidate), tuple(s / len(images) for s in seconds[1:]), peak.bytes
+        )
 
 
 def _time_training(task: TrainingTask, batches: int) -> tuple[float, ...]:
@@ -185,4 +190,4 @@ def keep_speeds(times: BatchTimes, base: Path | None, cache: Path, device_type: 
     work = sum(estimate_work(b, catalog.resolve_side(b, base)) for b in times.backbones)
     speed = work / median(times.image_seconds) * find_machine_share(device_type, torch.get_num_threads())
     for backbone in times.backbones:
-        update_measured_speed(cache, device_type, speed, backbone, is_trained=times.is_trained, kept=0.0)
+        update_measured_speed(cache, device_type, speed, backbone, use=times.use, kept=0.0)

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from phoropter.core.spec import Spec
 from phoropter.models.spec import BackboneSpec, FusionSpec, HeadSpec
 from phoropter.training.augmentation.spec import batch_dependent, has_mixing_step
-from phoropter.training.candidates.recipe import FINE_TUNING_FIELDS, Recipe
+from phoropter.training.candidates.recipe import FEATURE_FIELDS, FINE_TUNING_FIELDS, Recipe
 from phoropter.training.candidates.table_spec import TableSpec, describe_signal_recipe
 
 
@@ -155,8 +155,8 @@ class Candidate(Spec):
         idle = FINE_TUNING_FIELDS if self.frozen or self.recipe.trains_head_alone else ("grad_checkpointing",)  # the same numbers
         for name in idle:
             recipe.pop(name, None)
-        if not self.stores_features:
-            recipe.pop("feature_dtype")
+        for name in () if self.stores_features else FEATURE_FIELDS:
+            recipe.pop(name, None)
         if self.recipe.cached_views is None:
             recipe.pop("cached_views")
         if not self.recipe.l2_penalties:

@@ -16,7 +16,7 @@ from phoropter.training.candidates.candidate import Candidate, DistillationSpec,
 from phoropter.training.candidates.entry import CandidateEntry, default_name, head_only_recipe, raise_on_unused, seed_suffix
 from phoropter.training.candidates.fusions import build_fusion, list_selectable, resolve_members
 from phoropter.training.candidates.presets import PRESETS, parse_recipe
-from phoropter.training.candidates.recipe import Recipe
+from phoropter.training.candidates.recipe import FEATURE_FIELDS, Recipe
 from phoropter.training.candidates.references import chooses_among_all, list_named_backbones, write_out_teachers
 from phoropter.training.candidates.table_spec import SIGNAL_NETWORK, TableSpec, check_signal_recipe
 
@@ -45,6 +45,7 @@ def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = No
                 built = [_build_table(written, source, at)]
             else:
                 built = _build_candidates(written, recipe, named, source, at)
+                _raise_on_unstored(written, built)
             candidates += built
             written_fusions |= {c.name: written for c in built if c.fusion}
             teachers |= {written.teacher.name: written.teacher} if isinstance(written.teacher, Backbone) else {}
@@ -66,6 +67,14 @@ def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = No
     return candidates
 
 
+def _raise_on_unstored(entry: CandidateEntry, built: list[Candidate]) -> None:
+    """Raises ValueError for options of stored features where none are stored."""
+    given = [name for name in FEATURE_FIELDS if isinstance(entry.recipe, dict) and name in entry.recipe]
+    if given and not all(candidate.stores_features for candidate in built):
+        words = "augmented images in every epoch; give cached_views" if entry.frozen else "a trained network; say frozen: true"
+        raise ValueError(f"{given[0]} is for stored features, and there are none of {words}, or leave it out")
+
+
 def _build_table(entry: CandidateEntry, source: SourceMap | None, at: Location) -> Candidate:
     """A candidate without a network of pictures. The study's recipe is not read: signal-1d has one of its own."""
     names = ("baseline", "features", "predictions", "classifier", "columns")
@@ -83,8 +92,6 @@ def _build_candidates(
     head = entry.head if isinstance(entry.head, HeadSpec) else HeadSpec(kind=entry.head) if entry.head else None
     if head is not None:
         raise_on_unused(head)
-    if isinstance(entry.recipe, dict) and "feature_dtype" in entry.recipe and not entry.frozen:
-        raise ValueError("feature_dtype is for frozen backbones, whose features are stored; say frozen: true, or leave it out")
     if entry.fuse is not None:
         return _build_fusions(entry, head, recipe, named, source, at)
     given = {name: getattr(entry, name) for name in ("weights", "size", "mean", "std", "seed")}

@@ -18,6 +18,7 @@ from phoropter.training.candidates.fine_tuning.lora_spec import LoraSpec
 from phoropter.training.candidates.fine_tuning.phase import Phase
 
 TtaViews = Literal["none", "flip", "ten-crop"]  # test-time augmentation
+FeatureEngine = Literal["torch", "onnxruntime"]
 
 
 class OptimizerSpec(Spec):
@@ -150,6 +151,7 @@ class ImbalanceSpec(Spec):
 
 
 FINE_TUNING_FIELDS = ("layer_decay", "drop_path", "lora", "grad_checkpointing")  # they act where a backbone is trained
+FEATURE_FIELDS = ("feature_dtype", "feature_engine")  # they act where features are stored
 _TRAINING_FIELDS = (
     "phases",
     "epochs",
@@ -196,6 +198,7 @@ class Recipe(Spec):
                       penalty of least loss on `inner_folds` folds of the training rows; phases then have no effect
     inner_folds:      of l2_penalties
     feature_dtype:    storage of features of frozen backbones; float16 halves the disk space and keeps three digits
+    feature_engine:   what computes them; onnxruntime (extra `deploy`) does so on processors, with other last bits
     cached_views:     for a frozen candidate, or one of which the last blocks are trained: every image is augmented into so many
                       views beforehand, and epoch e shows view e mod cached_views, so that what is frozen runs once per view and
                       not once per epoch
@@ -226,6 +229,7 @@ class Recipe(Spec):
     l2_penalties: tuple[Annotated[float, Field(gt=0)], ...] = ()
     inner_folds: int = Field(default=3, ge=2, le=20)
     feature_dtype: Literal["float32", "float16"] = "float32"
+    feature_engine: FeatureEngine = Field(default="torch", exclude_if=lambda engine: engine == "torch")
     cached_views: int | None = Field(default=None, ge=1, le=10_000)
 
     @field_validator("augment", mode="before")
@@ -329,6 +333,11 @@ class Recipe(Spec):
         if self.trains_head_alone or any(p.train == "all" for p in self.phases):
             return None
         return max((p.last_blocks or 0 for p in self.phases), default=None)
+
+    @property
+    def feature_format(self) -> tuple[str, FeatureEngine]:
+        """How features of frozen backbones are stored, and what computes them."""
+        return self.feature_dtype, self.feature_engine
 
     @property
     def n_cached_views(self) -> int:

@@ -107,7 +107,7 @@ def _make_array(
     model: Classifier, branch: int, identity: str, split: SplitBackbone, pixels: Pixels, cache: Path, view: Any
 ) -> CachedArray:
     return CachedArray(
-        cache / "features" / feature_entry_key(model, branch, identity, pixels, view=view, before=split.entry_name),
+        cache / "features" / feature_entry_key(model, branch, identity, pixels, view=view, more=("before", split.entry_name)),
         "features.npy",
         (len(pixels), *split.entry_shape),
         "float32",

@@ -52,8 +52,8 @@ def extract_for_tasks(tasks: Sequence[TrainingTask]) -> list[FrozenFeatures]:
             model = build_model(task)
             model.freeze("head")
             identities = tuple(b.identity for b in model.branches)
-            dtype = task.candidate.recipe.feature_dtype
-            features = extract_features(model, task.pixels, task.cache, task.device, task.progress, identities, dtype)
+            kept = task.candidate.recipe.feature_format
+            features = extract_features(model, task.pixels, task.cache, task.device, task.progress, identities, *kept)
         trained_on = training_features(task, model, features, identities)
         extracted.append(FrozenFeatures(indices, model, features, identities, trained_on))
     return extracted

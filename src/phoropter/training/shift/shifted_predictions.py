@@ -35,5 +35,5 @@ def predict_shifted(
     if not candidate.stores_features:
         return predict_from_pixels(model, pixels, rows, device, recipe.tta, resolve_autocast_dtype(recipe, device))[0]
     known = tuple(identities) * (len(model.branches) // len(identities)) if identities else None
-    features = extract_features(model, pixels, cache, device, progress, known, recipe.feature_dtype)
+    features = extract_features(model, pixels, cache, device, progress, known, *recipe.feature_format)
     return predict_from_features(model, features, rows, device)[0]
