@@ -63,7 +63,8 @@ def test_the_bytes_of_a_picture_file_are_kept(pictures: Dataset, tmp_path: Path)
     assert [c["bytes"] for c in cells] == [(tmp_path / "pictures" / name).read_bytes() for name in names]
 
 
-def test_arrays_become_pngs_in_several_shards_that_the_hub_reads(tmp_path: Path) -> None:
+def test_arrays_become_pngs_in_several_shards_that_the_hub_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "GROUP_ROWS", 64)
     dataset = open_dataset(DataSpec(digits=True))
     small = dataset.select_rows(np.arange(200))
     small = replace(small, classes=tuple(f"z{9 - int(c)}" for c in small.classes))  # names whose order is not that of numbers
@@ -74,6 +75,20 @@ def test_arrays_become_pngs_in_several_shards_that_the_hub_reads(tmp_path: Path)
     read = datasets.Dataset.from_parquet([str(p) for p in sorted((tmp_path / "out").iterdir())], cache_dir=str(tmp_path / "hf"))
     assert read.features["label"].names == list(small.classes)
     np.testing.assert_array_equal(np.array(read[7]["image"].convert("RGB")), small.read(7))
+
+
+@pytest.mark.parametrize(("rows", "size", "groups"), [(7, 1 << 20, [7, 7, 7, 7, 7, 5]), (4096, 1, [1] * 40)])
+def test_rows_are_written_a_few_at_a_time_by_number_and_by_bytes(
+    pictures: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, size: int, groups: list[int]
+) -> None:
+    from pyarrow import parquet
+
+    monkeypatch.setattr(pack, "GROUP_ROWS", rows)
+    monkeypatch.setattr(pack, "GROUP_BYTES", size)
+    pack_dataset(pictures, tmp_path / "out")
+    footer = parquet.read_metadata(tmp_path / "out" / "data-00000.parquet")
+    assert [footer.row_group(at).num_rows for at in range(footer.num_row_groups)] == groups
+    raise_on_difference(open_parquet(tmp_path / "out"), pictures)
 
 
 def test_rows_without_a_label_stay_without(tmp_path: Path) -> None:
@@ -135,7 +150,7 @@ RECORDED = [ECG_STUDY, ECG_STUDY.replace("size: 32", "size: 32\n  grey_scale: pe
 def test_windows_of_recordings_are_read_back_as_they_were_drawn(
     study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pack, "_GROUP_ROWS", 7)
+    monkeypatch.setattr(pack, "GROUP_ROWS", 7)
     windows = open_dataset(read_recorded(study, tmp_path).data)
     packed = pack_dataset(windows, tmp_path / "out", shard_bytes=1)
     assert packed.rows == len(windows) and packed.shards > 1

@@ -31,7 +31,7 @@ from phoropter.data.sources.storage import FilePictures
 
 SHARD_BYTES = 256 << 20
 KEPT_FORMATS = {".jpg": b"\xff\xd8\xff", ".jpeg": b"\xff\xd8\xff", ".png": b"\x89PNG\r\n\x1a\n", ".webp": b"RIFF", ".bmp": b"BM"}
-_GROUP_ROWS = 64  # pictures that are in memory at once
+GROUP_ROWS, GROUP_BYTES = 4096, 4 << 20  # at most, of the pictures that are in memory at once, here and where one of them is read
 
 
 @dataclass(frozen=True)
@@ -82,21 +82,24 @@ def pack_dataset(
 
 
 def _iterate_row_groups(dataset: Dataset, on_bad_input: str, problems: list[InputProblem]) -> Iterator[tuple[Any, int]]:
-    """(a pyarrow table of at most _GROUP_ROWS rows, the bytes of its pictures), one after another."""
-    metadata = _make_metadata(dataset)
-    for start in range(0, len(dataset), _GROUP_ROWS):
-        kept, cells = [], []
-        for row, picture in iterate_pictures(dataset, start, min(start + _GROUP_ROWS, len(dataset))):
-            if isinstance(picture, DataError):
-                if on_bad_input == "stop":
-                    raise picture
-                problems.append(InputProblem(str(dataset.ids[row]), str(picture)))
-                continue
-            cells.append(_encode_picture(dataset, row, picture))
-            kept.append(row)
-        if kept:
-            table = _make_table(dataset, np.array(kept), cells).replace_schema_metadata(metadata)
-            yield table, sum(len(cell["bytes"]) for cell in cells)
+    """(a pyarrow table of a few rows, the bytes of its pictures), one after another."""
+    metadata, size = _make_metadata(dataset), 0
+    kept: list[int] = []
+    cells: list[dict[str, Any]] = []
+    for row, picture in iterate_pictures(dataset, 0, len(dataset)):
+        if isinstance(picture, DataError):
+            if on_bad_input == "stop":
+                raise picture
+            problems.append(InputProblem(str(dataset.ids[row]), str(picture)))
+            continue
+        cells.append(_encode_picture(dataset, row, picture))
+        kept.append(row)
+        size += len(cells[-1]["bytes"])
+        if size >= GROUP_BYTES or len(kept) == GROUP_ROWS:
+            yield _make_table(dataset, np.array(kept), cells).replace_schema_metadata(metadata), size
+            kept, cells, size = [], [], 0
+    if kept:
+        yield _make_table(dataset, np.array(kept), cells).replace_schema_metadata(metadata), size
 
 
 def _as_files(dataset: Dataset) -> FilePictures | None:

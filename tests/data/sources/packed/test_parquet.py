@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from phoropter.core.errors import DataError
 from phoropter.data.dataset import Dataset
 from phoropter.data.inspect import detect_data_spec
 from phoropter.data.sources.folder import open_folder
+from phoropter.data.sources.packed import cells as packed_cells
+from phoropter.data.sources.packed.cells import Cell, PackedPictures
 from phoropter.data.sources.packed.parquet import open_parquet
 
 
@@ -237,3 +239,59 @@ def test_dicom_in_a_table_is_refused(tmp_path: Path, write_dicom: Callable[..., 
         with pytest.raises(DataError, match=r"t\.parquet: it holds DICOM files.*unpack them into a folder") as caught:
             open_parquet(tmp_path / "t.parquet").read(0)
         assert "MILLER" not in str(caught.value)
+
+
+class CountedCells:
+    """A file of 100 rows in blocks of 10, each cell of one byte; it notes which blocks are read."""
+
+    file, column = Path("x"), "image"
+
+    def __init__(self, size: int = 1) -> None:
+        self.size, self.read = size, list[int]()
+
+    def name_row(self, row: int) -> str:
+        return f"row {row}"
+
+    def iterate_cells(self) -> Iterator[Cell]:
+        yield from (self.make_cell(row) for row in range(100))
+
+    def make_cell(self, row: int) -> bytes:
+        return bytes([row]) * self.size
+
+    def read_block(self, row: int) -> tuple[int, int, list[Cell]]:
+        first = row // 10 * 10
+        self.read.append(first)
+        return first, first + 10, [self.make_cell(at) for at in range(first, first + 10)]
+
+
+def read_in_turns(cells: CountedCells, parts: int) -> None:
+    """As threads do that read in as many parts of the rows at once."""
+    pictures = PackedPictures([cells], np.stack([np.zeros(100, np.int64), np.arange(100)], axis=1))
+    share = 100 // parts
+    for row in (part * share + step for step in range(share) for part in range(parts)):
+        assert pictures._read_cell(0, row) == cells.make_cell(row)
+
+
+def test_parts_that_are_read_in_turns_read_each_block_once() -> None:
+    cells = CountedCells()
+    read_in_turns(cells, 5)
+    assert sorted(cells.read) == list(range(0, 100, 10))
+
+
+def test_no_more_bytes_are_kept_than_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_cells, "KEPT_BYTES", 50)
+    cells = CountedCells(size=4)  # a block of 40 bytes, so that only one may stay
+    read_in_turns(cells, 2)
+    assert len(cells.read) == 100
+    monkeypatch.setattr(packed_cells, "KEPT_BYTES", 100)
+    read_in_turns(cells := CountedCells(size=4), 2)
+    assert len(cells.read) == 10
+
+
+def test_a_file_that_was_written_again_is_read_anew(zoo: Path, tmp_path: Path) -> None:
+    dataset = open_parquet(saved(zoo, tmp_path / "x.parquet"))
+    assert len(np.unique([dataset.read(row).tobytes() for row in range(4)])) > 1
+    one = parquet.read_table(tmp_path / "x.parquet").slice(0, 1)
+    parquet.write_table(one, tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="has become shorter since it was opened: row 3 is gone"):
+        dataset.select_rows(np.arange(4)).read(3)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ from phoropter.data.sources.storage import DIGEST_BYTES, hash_picture
 DICOM_IN_FILE = (
     "it holds DICOM files, whose patients can be neither told apart nor hidden here: unpack them into a folder, and name that"
 )
+BLOCKS, KEPT_BYTES = 32, 64 * 1024**2  # of the pictures that were read last
 Cell = bytes | str | NDArray[np.uint8] | None  # an encoded picture, a path beside the file, pixels, or nothing
 
 
@@ -55,6 +57,25 @@ class FileCells(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Cells of rows first..stop - 1 of the file of this number."""
+
+    file: int
+    first: int
+    stop: int
+    cells: Sequence[Cell]
+
+    def holds(self, file: int, row: int) -> bool:
+        """Whether a row of a file is in it."""
+        return self.file == file and self.first <= row < self.stop
+
+    @cached_property
+    def byte_count(self) -> int:
+        """Bytes of its pictures."""
+        return sum(cell.nbytes if isinstance(cell, np.ndarray) else len(cell or "") for cell in self.cells)
+
+
 class PackedPictures:
     """Rows of files. cells: of each file · where: (N, 2) file number and row in it.
 
@@ -64,7 +85,7 @@ class PackedPictures:
     def __init__(self, cells: Sequence[FileCells], where: NDArray[np.int64], pools_grey_scale: bool = False) -> None:
         self.cells, self.locations, self.pools_grey_scale = list(cells), where, pools_grey_scale
         self._lock = threading.Lock()
-        self._loaded_block: tuple[int, int, int, Sequence[Cell]] = (-1, 0, 0, [])
+        self._blocks: list[_Block] = []  # that were read, the one that was used last at the end
 
     def image(self, row: int) -> Image.Image:
         """Row → RGB Image, upright."""
@@ -108,13 +129,21 @@ class PackedPictures:
         return PackedPictures(self.cells, self.locations[rows], self.pools_grey_scale)
 
     def _read_cell(self, at: int, row: int) -> Cell:
-        """One row's cell. Its block stays in memory, because the next rows are usually read next."""
+        """One row's cell. Its block stays in memory, because the next rows are usually read next, by several threads each in its
+        own part of the rows: so BLOCKS of them, or as many as KEPT_BYTES hold."""
         with self._lock:
-            file, first, stop, cells = self._loaded_block
-            if file != at or not first <= row < stop:
-                self._loaded_block = (at, *self.cells[at].read_block(row))
-                _, first, _, cells = self._loaded_block
-            return cells[row - first]
+            held = next((block for block in self._blocks if block.holds(at, row)), None)
+            if held is None:
+                held = _Block(at, *self.cells[at].read_block(row))
+                self._blocks.append(held)
+                while len(self._blocks) > BLOCKS or (
+                    len(self._blocks) > 1 and sum(b.byte_count for b in self._blocks) > KEPT_BYTES
+                ):
+                    del self._blocks[0]
+            elif held is not self._blocks[-1]:
+                self._blocks.remove(held)
+                self._blocks.append(held)
+            return held.cells[row - held.first]
 
     def __reduce__(self) -> Any:
         return PackedPictures, (self.cells, self.locations, self.pools_grey_scale)

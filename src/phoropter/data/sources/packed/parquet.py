@@ -9,9 +9,12 @@ official part. Opening reads the small columns only; pictures are read one row g
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +61,16 @@ class ParquetCells:
 
     def read_block(self, row: int) -> tuple[int, int, Sequence[Cell]]:
         """The row group that a row is in. Raises DataError for a damaged or shortened file."""
-        with _open_parquet_file(self.file) as file:
-            first = 0
-            for group in range(file.metadata.num_row_groups):
-                stop = first + file.metadata.row_group(group).num_rows
-                if row < stop:
-                    cells = unpack_cells(file.read_row_group(group, columns=[self.column]).column(0))
-                    if len(cells) != stop - first:
-                        raise DataError(f"{self.file.name} is damaged: {len(cells)} of {stop - first} rows of a group are there")
-                    return first, stop, cells
-                first = stop
-        raise DataError(f"{self.file} has become shorter since it was opened: row {row} is gone")
+        layout = _read_layout(self.file)
+        group = bisect_right(layout.stops, row)
+        if group == len(layout.stops):
+            raise DataError(f"{self.file} has become shorter since it was opened: row {row} is gone")
+        first, stop = ([0, *layout.stops][group], layout.stops[group])
+        with _open_parquet_file(self.file, layout.footer) as file:
+            cells = unpack_cells(file.read_row_group(group, columns=[self.column]).column(0))
+        if len(cells) != stop - first:
+            raise DataError(f"{self.file.name} is damaged: {len(cells)} of {stop - first} rows of a group are there")
+        return first, stop, cells
 
     def iterate_cells(self) -> Iterator[Cell]:
         """All cells, 256 rows at a time."""
@@ -77,12 +79,35 @@ class ParquetCells:
                 yield from unpack_cells(batch.column(0))
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """The footer of a file, which takes longer to read than a row group, and at which row each group ends."""
+
+    footer: Any
+    stops: list[int]
+
+
+def _read_layout(file: Path) -> _Layout:
+    with report_parquet_damage(file.name):
+        stat = file.stat()
+    return _read_layout_of(file, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _read_layout_of(file: Path, size: int, changed: int) -> _Layout:
+    """Of a file of this size that was changed at this time."""
+    with _open_parquet_file(file) as opened:
+        footer = opened.metadata
+        rows = (footer.row_group(group).num_rows for group in range(footer.num_row_groups))
+        return _Layout(footer, list(accumulate(rows)))
+
+
 @contextmanager
-def _open_parquet_file(file: Path) -> Iterator[Any]:
-    """A Parquet file; damage found while it is read is a DataError."""
+def _open_parquet_file(file: Path, footer: Any = None) -> Iterator[Any]:
+    """A Parquet file; damage found while it is read is a DataError. footer: where it was read before"""
     from pyarrow import parquet
 
-    with report_parquet_damage(file.name), parquet.ParquetFile(file) as opened:
+    with report_parquet_damage(file.name), parquet.ParquetFile(file, metadata=footer) as opened:
         yield opened
 
 
