@@ -1,6 +1,6 @@
 """A pass over a frozen backbone, against eval mode and `no_grad`: same network, pictures and threads.
 
-    python benchmarks/feature_pass.py [PICTURES, default 256] [files | arithmetic]
+    python benchmarks/feature_pass.py [PICTURES, default 256] [files | arithmetic | onnxruntime]
 
 Ours: `extract_features`, from stored pictures to the features on disk.
 files:      theirs is a DataLoader over ImageFolder, the network in eval mode under `no_grad` in batches of 64, the features
@@ -8,6 +8,8 @@ files:      theirs is a DataLoader over ImageFolder, the network in eval mode un
             normalised and in memory already
 arithmetic: five networks at 224 pixels; theirs is timm's network in inference mode on normalised pictures in memory, in batches
             of 16: contiguous, as most write it, and in the layout channels-last
+onnxruntime: the same by `feature_engine: onnxruntime`; writing the network as ONNX, once for a pass whatever its length, is left
+            out and printed
 The features agree; that is checked first.
 """
 
@@ -16,9 +18,12 @@ from __future__ import annotations
 import itertools
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _ours import classifier_of
@@ -84,7 +89,23 @@ def measured(count: int) -> Iterator[dict[str, Any]]:
             yield row(f"feature pass, {name} at {side} px, {said}", turns, aim, count, "pictures")
 
 
-def arithmetic(count: int) -> Iterator[dict[str, Any]]:
+def written_once(name: str) -> Any:
+    """A context within which the first pass makes the ONNX branch of all."""
+    from phoropter.training import feature_cache
+
+    make, made = feature_cache.make_onnx_branch, list[Any]()
+
+    def make_once(backbone: Any) -> Any:
+        if not made:
+            began = time.perf_counter()
+            made.append(make(backbone))
+            print(f"{name}: written as ONNX and compared in {time.perf_counter() - began:.1f} s")
+        return made[0]
+
+    return mock.patch.object(feature_cache, "make_onnx_branch", make_once)
+
+
+def arithmetic(count: int, engine: Any = "torch") -> Iterator[dict[str, Any]]:
     import numpy as np
     import torch
 
@@ -108,12 +129,12 @@ def arithmetic(count: int) -> Iterator[dict[str, Any]]:
 
             return features
 
-        with tempfile.TemporaryDirectory() as at:
+        with tempfile.TemporaryDirectory() as at, written_once(name):
             again = itertools.count()
 
             def mine(model: Any = model, at: str = at, again: Any = again) -> Any:
                 cache = Path(at) / f"pass{next(again)}"
-                return extract_features(model, InMemoryPixels(squares), cache, torch.device("cpu"))[0]
+                return extract_features(model, InMemoryPixels(squares), cache, torch.device("cpu"), engine=engine)[0]
 
             for said, layout, goal in zip(
                 ("contiguous", "channels-last"), (torch.contiguous_format, torch.channels_last), goals, strict=True
@@ -123,13 +144,18 @@ def arithmetic(count: int) -> Iterator[dict[str, Any]]:
                 if np.abs(mine() - expected).max() > TOLERANCE * np.abs(expected).max():
                     raise SystemExit(f"{name}: the two sides have not computed the same features")
                 turns = in_turns(mine, theirs_now, TURNS, warm=False)
-                yield row(f"feature pass, {name} at {SIDE} px, against eager {said}", turns, goal, count, "pictures")
+                how = "" if engine == "torch" else f" by {engine}"
+                yield row(f"feature pass{how}, {name} at {SIDE} px, against eager {said}", turns, goal, count, "pictures")
 
 
 def main() -> None:
     one_thread(__file__)
-    count, parts = int(sys.argv[1]) if len(sys.argv) > 1 else 256, sys.argv[2:] or ["files", "arithmetic"]
-    sides = {"files": measured, "arithmetic": arithmetic}
+    count, parts = int(sys.argv[1]) if len(sys.argv) > 1 else 256, sys.argv[2:] or ["files", "arithmetic", "onnxruntime"]
+    sides: dict[str, Callable[[int], Iterator[dict[str, Any]]]] = {
+        "files": measured,
+        "arithmetic": arithmetic,
+        "onnxruntime": partial(arithmetic, engine="onnxruntime"),
+    }
     write("feature_pass", itertools.chain.from_iterable(sides[part](count) for part in parts))
 
 
