@@ -91,18 +91,18 @@ def measured(count: int) -> Iterator[dict[str, Any]]:
 
 def written_once(name: str) -> Any:
     """A context within which the first pass makes the ONNX branch of all."""
-    from phoropter.training import feature_cache
+    from phoropter.models.inference.onnx_branch import make_onnx_branch
 
-    make, made = feature_cache.make_onnx_branch, list[Any]()
+    made = list[Any]()
 
     def make_once(backbone: Any) -> Any:
         if not made:
             began = time.perf_counter()
-            made.append(make(backbone))
+            made.append(make_onnx_branch(backbone))
             print(f"{name}: written as ONNX and compared in {time.perf_counter() - began:.1f} s")
         return made[0]
 
-    return mock.patch.object(feature_cache, "make_onnx_branch", make_once)
+    return mock.patch("phoropter.training.feature_cache.make_onnx_branch", make_once)
 
 
 def arithmetic(count: int, engine: Any = "torch") -> Iterator[dict[str, Any]]:
