@@ -48,6 +48,17 @@ def test_columns_that_are_no_table_are_refused(tmp_path: Path, change: dict[str,
         Predictions.load(tmp_path / "predictions.npz")
 
 
+def test_answers_alone_are_those_of_the_predictions_and_checked_alike(tmp_path: Path) -> None:
+    assert Run(tmp_path).load_answers() is None
+    np.savez(tmp_path / "predictions.npz", **SOUND)
+    answers, predictions = Run(tmp_path).load_answers(), Run(tmp_path).load_predictions()
+    assert answers is not None and predictions is not None
+    assert np.array_equal(answers[0], predictions.labels) and np.array_equal(answers[1], predictions.logits)
+    np.savez(tmp_path / "predictions.npz", **(SOUND | {"label": np.array([0, 2])}))
+    with pytest.raises(StoreError, match="is not a predictions file"):
+        Run(tmp_path).load_answers()
+
+
 @pytest.mark.parametrize("content", [b"epoch\n\xff\n", b"epoch\n1,2\n", b"epoch,epoch\n1,2\n"])
 def test_a_history_that_is_no_table_is_refused(tmp_path: Path, content: bytes) -> None:  # T8
     (tmp_path / "history.csv").write_bytes(content)

@@ -66,14 +66,22 @@ class Predictions:
     @classmethod
     def load(cls, path: Path) -> Predictions:
         """Reads a file written by `save`. Raises StoreError for any other."""
-        try:
-            columns = read_own_npz(path)
-            _check_columns(columns)
-            return cls(
-                columns["id"], columns["label"], columns["logits"], **{f: columns.get(n) for f, n in _OPTIONAL_COLUMNS.items()}
-            )
-        except (OSError, ValueError, KeyError) as error:
-            raise StoreError(f"{path} is not a predictions file ({error}): {WAY_OUT}") from None
+        columns = _read_columns(path)
+        if "id" not in columns:
+            raise StoreError(f"{path} is not a predictions file ('id'): {WAY_OUT}")
+        return cls(
+            columns["id"], columns["label"], columns["logits"], **{f: columns.get(n) for f, n in _OPTIONAL_COLUMNS.items()}
+        )
+
+
+def _read_columns(path: Path, only: tuple[str, ...] | None = None) -> dict[str, NDArray[Any]]:
+    """The columns of a predictions file, or some of them. Raises StoreError."""
+    try:
+        columns = read_own_npz(path, only)
+        _check_columns(columns)
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(f"{path} is not a predictions file ({error}): {WAY_OUT}") from None
+    return columns
 
 
 def _check_columns(columns: Mapping[str, NDArray[Any]]) -> None:
@@ -131,6 +139,17 @@ class Run:
         """The predictions of one part (`predictions`, `validation`, `external`); None where there is none. Not cached."""
         path = self.folder / f"{part}.npz"
         return Predictions.load(path) if path.exists() else None
+
+    def load_answers(self) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
+        """Labels and logits of the held-out rows, without their names, which are most of the file; None where there is none.
+
+        Raises StoreError. For who knows the rows of another run with the same ones.
+        """
+        path = self.folder / "predictions.npz"
+        if not path.exists():
+            return None
+        columns = _read_columns(path, ("label", "logits"))
+        return columns["label"], columns["logits"]
 
     def load_pictures(self) -> dict[str, bytes]:
         """Sample id → JPEG bytes of the most confident mistakes."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_study import Made, make_study
+from numpy.typing import NDArray
 
 from phoropter.report.conclusion import write_conclusion
 from phoropter.report.summary.collect import collect_summary
@@ -103,14 +104,22 @@ def test_what_pairs_and_questions_share_is_read_once_and_changes_no_answer(
     pairs = compare_candidates(store, summary)
     answers = answer_questions(store, summary, pairs.design)
     read: list[str] = []
-    load = Run.load_predictions
+    load, load_answers = Run.load_predictions, Run.load_answers
 
     def count_load(run: Run, part: str = "predictions") -> Predictions | None:
         read.append(run.key)
+        named.append(run.key)
         return load(run, part)
 
+    def count_answers(run: Run) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
+        read.append(run.key)
+        return load_answers(run)
+
+    named: list[str] = []  # with the names of their rows, which are the same for both candidates
     monkeypatch.setattr(Run, "load_predictions", count_load)
+    monkeypatch.setattr(Run, "load_answers", count_answers)
     shared = SharedContributions(store, summary)
     assert compare_candidates(store, summary, shared) == pairs
     assert answer_questions(store, summary, pairs.design, shared) == answers
     assert sorted(read) == sorted(run.key for c in summary.candidates for run in c.runs)
+    assert sorted(named) == sorted(run.key for run in summary.candidates[0].runs)

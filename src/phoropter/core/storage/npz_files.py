@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import zipfile
+from collections.abc import Container
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -23,13 +24,17 @@ _HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_hea
 _LENGTH_BYTES = {1: 2, 2: 4}  # of the length of a header, after its magic string and version, by version
 
 
-def read_own_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a file that np.savez wrote, by name. Raises OSError, and ValueError for any other file or a damaged one."""
+def read_own_npz(path: Path, only: Container[str] | None = None) -> dict[str, NDArray[Any]]:
+    """The arrays of a file that np.savez wrote, by name. Raises OSError, and ValueError for any other file or a damaged one.
+
+    only: names of those that are read, default all
+    """
     with path.open("rb") as opened:
         try:
             size = os.fstat(opened.fileno()).st_size
             with zipfile.ZipFile(opened) as archive:
-                return {entry.filename.removesuffix(".npy"): _read_entry(archive, entry, size) for entry in archive.infolist()}
+                named = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+                return {name: _read_entry(archive, e, size) for name, e in named.items() if only is None or name in only}
         except (OSError, ValueError):
             raise
         except Exception as error:  # a damaged file may raise whatever the parsers of zip and npy can

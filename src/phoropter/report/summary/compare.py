@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from phoropter.report.summary.guessing import find_uninformed
 from phoropter.report.summary.model import CandidateResults, RunSummary, StudySummary
@@ -24,6 +25,7 @@ from phoropter.results.store import Predictions, Store
 
 MAX_TESTED = 10  # candidates up to which all pairs are tested, where a test must read predictions
 MAX_SHOWN_PAIRS = 15  # pairs up to which the page shows all of them
+KnownRows = dict[Hashable, tuple[NDArray[np.str_], NDArray[np.str_] | None]]  # name of the test rows → their ids and groups
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class SharedContributions:
     def __init__(self, store: Store, summary: StudySummary) -> None:
         self.store, self.summary = store, summary
         self._read: dict[tuple[str, bool], dict[str, UnitContributions]] = {}
+        self._known_rows: KnownRows = {}
 
     def read_all(self, metric: str, pooled: bool) -> dict[str, UnitContributions]:
         """Candidate → contributions, without those that have none. pooled: whether the estimand is that of all rows of a round"""
@@ -52,7 +55,7 @@ class SharedContributions:
         if (metric, pooled) not in self._read:
             reader, found = ContributionReader(metric, pooled), {}
             for candidate in self.summary.candidates:
-                scores = collect_scores(self.store, candidate, metric)
+                scores = collect_scores(self.store, candidate, metric, self._known_rows)
                 read = reader.read_candidate(scores.predictions, scores.rounds or None)
                 if read is not None:
                     found[candidate.name] = read
@@ -98,24 +101,42 @@ def infer_design(summary: StudySummary) -> Design:
     return Design("folds", ratio, margin, pooled=pooled)
 
 
-def collect_scores(store: Store, candidate: CandidateResults, metric: str) -> CandidateScores:
-    """A candidate's results by this metric as input of the tests; predictions are read lazily, once for all pairs."""
+def collect_scores(
+    store: Store, candidate: CandidateResults, metric: str, known_rows: KnownRows | None = None
+) -> CandidateScores:
+    """A candidate's results by this metric as input of the tests; predictions are read lazily, once for all pairs.
+
+    known_rows: where the names of rows are kept for other candidates on the same ones
+    """
     named: dict[SplitKey, RunSummary] = {(line.test_rows_digest, line.split[:2]): line for line in candidate.runs}
     keys = {split: line.key for split, line in named.items()}
     scores = {split: line.metrics[metric] for split, line in named.items()}
     rounds: dict[SplitKey, Hashable] = {split: line.split[:2] for split, line in named.items()}
-    return CandidateScores(candidate.name, scores, _LazyPredictions(store, keys), rounds)
+    return CandidateScores(candidate.name, scores, _LazyPredictions(store, keys, known_rows), rounds)
 
 
 class _LazyPredictions(Mapping[SplitKey, Predictions]):
-    """Predictions by split, from their files; the last ones are cached, because every pair reads them again."""
+    """Ids, groups, labels and logits by split, from their files; the last ones are cached, because every pair reads them again.
 
-    def __init__(self, store: Store, keys: Mapping[SplitKey, str]) -> None:
-        self._keys = keys
-        self._read = lru_cache(maxsize=1)(lambda key: store.run(key).load_predictions())
+    Names of rows are read once for all runs on the same ones: they are most of a file.
+    """
+
+    def __init__(self, store: Store, keys: Mapping[SplitKey, str], known_rows: KnownRows | None) -> None:
+        self._store, self._keys, self._known_rows = store, keys, known_rows
+        self._read = lru_cache(maxsize=1)(self._load)
+
+    def _load(self, split: SplitKey) -> Predictions | None:
+        run = self._store.run(self._keys[split])
+        if self._known_rows is None or split[0] not in self._known_rows:
+            found = run.load_predictions()
+            if found is not None and self._known_rows is not None:
+                self._known_rows[split[0]] = found.ids, found.groups
+            return found
+        (ids, groups), answers = self._known_rows[split[0]], run.load_answers()
+        return None if answers is None else Predictions(ids, *answers, groups)
 
     def __getitem__(self, split: SplitKey) -> Predictions:
-        predictions = self._read(self._keys[split])
+        predictions = self._read(split)
         if predictions is None:
             raise KeyError(split)
         return predictions

@@ -24,6 +24,7 @@ from phoropter.results.intervals.interval_rules import (
     choose_interval,
 )
 from phoropter.results.intervals.resampling import BLOCK_CELLS, ResamplingKind, UnitResampler, units_by_answer
+from phoropter.results.metrics.distinct_values import number_values
 from phoropter.results.metrics.metric_record import MetricRecord
 from phoropter.results.metrics.registry import get_metric
 from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities
@@ -137,7 +138,7 @@ class UnitRows:
         slopes = np.zeros(self.count)
         inside: list[tuple[float, Ints, Ints]] = []  # of each part where the metric is defined: its value, rows and units
         for rows, members in zip(self.parts, self.units_by_split, strict=True):
-            part = LabelledProbabilities(predictions.labels[rows], predictions.probabilities[rows])
+            part = predictions.select_rows(rows)
             if metric.undefined_reason(part):
                 continue
             value, gradient = metric.compute_unit_gradient(part, self.units[rows], self.count)
@@ -159,9 +160,7 @@ class UnitRows:
     def compute_value(self, name: str, probabilities: NDArray[Any]) -> float:
         """The metric alone; NaN where no part defines it."""
         metric, predictions = get_metric(name), LabelledProbabilities.from_arrays(self.labels, probabilities)
-        values = np.array(
-            [metric.compute_value(LabelledProbabilities(predictions.labels[r], predictions.probabilities[r])) for r in self.parts]
-        )
+        values = np.array([metric.compute_value(predictions.select_rows(rows)) for rows in self.parts])
         known = ~np.isnan(values)
         weights = np.array([self._part_weight(rows) for rows in self.parts])
         return weighted_mean(values[known], weights[known]) if known.any() else float("nan")
@@ -266,7 +265,7 @@ def encode_names(names: NDArray[Any], rows: int, what: str) -> Ints:
     """Names → 0..U-1 in the order of the sorted names. Raises DataError unless there is one per row."""
     if len(names) != rows:
         raise DataError(f"{what} has {len(names)} entries for {rows} labels: it needs one per row")
-    return np.unique(np.asarray(names), return_inverse=True)[1].astype(np.int64)
+    return number_values(np.asarray(names))[1]
 
 
 def group_rows_by_split(splits: Ints) -> list[Ints]:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.results.intervals.interval_rules import MIN_UNITS, student_quantile
+from phoropter.results.metrics.distinct_values import number_values
 from phoropter.results.metrics.sufficient_sums import N_BINS, Floats, Ints, assign_bins
 from phoropter.results.stats.held_out_rows import HeldOutRows
 
@@ -57,7 +58,7 @@ def estimate_calibration_error(rows: HeldOutRows, column: int | None = None, lev
         units, repeats = np.repeat(rows.unit_names, n_labels), np.repeat(rows.repeats, n_labels)
         return summarize_bins(rows.probabilities.ravel(), rows.labels.ravel() == 1, units, repeats, level)
     if column is None:
-        confidence, hit = rows.probabilities.max(axis=1), rows.probabilities.argmax(axis=1) == rows.labels
+        confidence, hit = rows.labelled.confidence, rows.labelled.predicted_labels == rows.labels
     else:
         confidence, hit = rows.probabilities[:, column], rows.labels == column
     return summarize_bins(confidence, hit, rows.unit_names, rows.repeats, level)
@@ -69,8 +70,8 @@ def summarize_bins(
     """As `estimate_calibration_error`, of confidences (N,) and whether the judged class is the true one (N,)."""
     bins = assign_bins(confidence, N_BINS)
     sums = [np.bincount(bins, w, minlength=N_BINS) for w in (np.ones(len(hit)), confidence, hit.astype(np.float64))]
-    names, unit = np.unique(unit_names, return_inverse=True)
-    round_, n_units = np.unique(repeats, return_inverse=True)[1], len(names)
+    names, unit = number_values(unit_names)
+    round_, n_units = number_values(repeats)[1], len(names)
     noisy = _NoisyBins.from_gaps(confidence - hit, round_ * N_BINS + bins, unit, int(round_.max(initial=0)) + 1)
     low = high = float("nan")
     if n_units >= MIN_UNITS:
@@ -95,7 +96,7 @@ class _NoisyBins:
     def from_gaps(cls, gap: Floats, cell: Ints, unit: Ints, n_rounds: int) -> _NoisyBins:
         """gap: (N,) confidence minus hit · cell: (N,) bin and round · unit: (N,)"""
         n_units = int(unit.max(initial=-1)) + 1
-        pair, own = np.unique(cell * n_units + unit, return_inverse=True)
+        pair, own = number_values(cell * n_units + unit)
         of_unit, cell_of_pair = np.bincount(own, gap), pair // n_units
         factor = n_units / max(n_units - 1, 1)
         total = np.bincount(cell_of_pair, of_unit)

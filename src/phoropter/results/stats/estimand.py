@@ -24,9 +24,10 @@ import numpy as np
 
 from phoropter.results.intervals.bootstrap import RESAMPLES, Bootstrap, UnitRows, weighted_mean
 from phoropter.results.metrics import sufficient_sums
+from phoropter.results.metrics.distinct_values import number_values
 from phoropter.results.metrics.metric_record import MIN_RAREST, MetricRecord
 from phoropter.results.metrics.registry import compute_metrics_checked, get_metric
-from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities, count_answers
+from phoropter.results.metrics.sufficient_sums import Floats, Ints, count_answers
 from phoropter.results.stats.held_out_rows import HeldOutRows
 
 EstimandKind = Literal["per-split", "pooled"]
@@ -97,7 +98,7 @@ class Estimand:
         """The value taken apart by split. Of two candidates on the same rows, differences are those of each split."""
         numbers, member, counts = np.unique(rows.splits, return_inverse=True, return_counts=True)
         if self.kind == "per-split":
-            parts = [LabelledProbabilities(rows.labels[i], rows.probabilities[i]) for i in _rows_of_parts(member, len(numbers))]
+            parts = [rows.labelled.select_rows(i) for i in _rows_of_parts(member, len(numbers))]
             values = np.array([get_metric(self.metric).compute_value(part) for part in parts])
             known = np.isfinite(values)
             weights = known / max(known.sum(), 1)
@@ -116,7 +117,7 @@ class Estimand:
         every = count_answers(rows.labels, n_classes)
         parts = _rows_of_parts(member, int(member.max(initial=-1)) + 1)
         values = [
-            metric.compute_value(LabelledProbabilities(rows.labels[i], rows.probabilities[i]))
+            metric.compute_value(rows.labelled.select_rows(i))
             for i in parts
             if can_carry(metric, count_answers(rows.labels[i], n_classes), every)
         ]
@@ -189,12 +190,10 @@ def compute_values(estimands: Sequence[Estimand], rows: HeldOutRows) -> dict[str
         if not some:
             continue
         numbers = rows.splits if kind == "per-split" else rows.repeats
-        parts = _rows_of_parts(np.unique(numbers, return_inverse=True)[1], len(np.unique(numbers)))
+        names, member = number_values(numbers)
+        parts = _rows_of_parts(member, len(names))
         weights = np.array([len(part) if kind == "pooled" else 1 for part in parts])
-        each = [
-            compute_metrics_checked([e.metric for e in some], LabelledProbabilities(rows.labels[i], rows.probabilities[i]))
-            for i in parts
-        ]
+        each = [compute_metrics_checked([e.metric for e in some], rows.labelled.select_rows(i)) for i in parts]
         for e in some:
             values = np.array([one[e.metric] for one in each])
             known = ~np.isnan(values)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import StoreError
-from phoropter.results.metrics.sufficient_sums import Floats, Ints, count_answers
+from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities, count_answers
 from phoropter.results.store import Predictions, Run
 
 Round = tuple[int, int]  # seed, repeat
@@ -62,6 +62,11 @@ class HeldOutRows:
             raise StoreError("no run of the candidate has predictions of held-out rows: run the study again")
         parts = [SplitAnswers(p.labels, p.probabilities, p.ids if p.groups is None else p.groups, p.ids) for p, _ in kept]
         return join_answers(parts, [name for _, name in kept])[0]
+
+    @cached_property
+    def labelled(self) -> LabelledProbabilities:
+        """Labels and probabilities as the metrics take them, not checked again."""
+        return LabelledProbabilities(self.labels, self.probabilities)
 
     @cached_property
     def units(self) -> NDArray[Any]:

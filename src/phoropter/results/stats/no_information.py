@@ -65,7 +65,7 @@ def value_without_information(
     metric, predictions = get_metric(name), LabelledProbabilities.from_arrays(labels, probabilities)
     n = len(predictions.labels)
     rows = group_rows_by_split(np.zeros(n, dtype=np.int64) if splits is None else encode_names(splits, n, "splits"))
-    parts = [LabelledProbabilities(predictions.labels[r], predictions.probabilities[r]) for r in rows]
+    parts = [predictions.select_rows(r) for r in rows]
     parts = [part for part in parts if not metric.undefined_reason(part)]
     weights = np.array([len(part.labels) if weigh_rows else 1 for part in parts])
     if not parts or metric.compute_sums is sufficient_sums.calibration_sums:

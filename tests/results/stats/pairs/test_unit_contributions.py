@@ -124,6 +124,7 @@ def test_a_difference_is_linear_and_rows_of_one_alone_count_for_it_alone():
         a, UnitContributions(type(b.layout)("other", *[getattr(b.layout, f) for f in FIELDS]), b.values, b.slopes, b.shares)
     )
     np.testing.assert_allclose(aligned.mean_influences, straight.mean_influences, atol=1e-15)
+    np.testing.assert_allclose(aligned.centred_slopes, straight.centred_slopes, atol=1e-15)
     np.testing.assert_allclose(aligned.values, straight.values)
     fewer = {k: s for k, s in others.items() if k[0] != "1-3"}
     part = a.subtract_other(ContributionReader("accuracy").read_candidate(fewer, of_round))

@@ -17,6 +17,7 @@ from phoropter.core.storage.csv_cells import escape_formula
 from phoropter.report.render.table import one_line
 from phoropter.report.summary.model import Floats, Ints, StudySummary
 from phoropter.report.summary.report_input import ReportInput
+from phoropter.results.metrics.probabilities import softmax
 from phoropter.results.store import Predictions, Store
 
 MISTAKES_FILE = "mistakes.csv"
@@ -55,16 +56,15 @@ def _iter_mistakes(
 
     A line's answers are one `%` of a pattern: a number formatted by itself, and a cell that csv looks at, took twice the time.
     """
-    first: Predictions | None = None
-    answers: dict[str, tuple[Ints, Floats]] = {}
-    for name, key in keys.items():
-        predictions = store.run(key).load_predictions()
-        if predictions is not None:  # of runs with equal digests of their ids, so row k is the same row in all of them
-            first = first or predictions
-            predicted = predictions.logits.argmax(1)
-            answers[name] = predicted, predictions.probabilities[np.arange(len(predicted)), predicted]
+    runs = [(name, store.run(key)) for name, key in keys.items()]
+    first = next((found for _, run in runs if (found := run.load_predictions()) is not None), None)
     if first is None:
         return
+    answers: dict[str, tuple[Ints, Floats]] = {}
+    for name, run in runs:
+        if (known := run.load_answers()) is not None:  # of runs with equal digests of their ids: row k is the same in all
+            predicted = known[1].argmax(1)
+            answers[name] = predicted, softmax(known[1])[np.arange(len(predicted)), predicted]
     wrong = np.flatnonzero(np.any([predicted != first.labels for predicted, _ in answers.values()], axis=0))
     texts = [escape_formula(one_line(c)) for c in classes]
     patterns = [f"{_to_cell(text).replace('%', '%%')},%.6g" for text in texts] + [","]  # the last: without a run

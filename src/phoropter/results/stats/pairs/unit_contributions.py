@@ -81,7 +81,12 @@ class UnitContributions:
     def subtract_other(self, other: UnitContributions) -> UnitContributions:
         """self - other, on the splits that both have; a unit that one of them lacks adds nothing there."""
         if self.layout.key == other.layout.key:
-            return UnitContributions(self.layout, self.values - other.values, self.slopes - other.slopes, self.shares)
+            made = UnitContributions(self.layout, self.values - other.values, self.slopes - other.slopes, self.shares)
+            # linear, too: once for each candidate, not for each pair
+            vars(made).update(
+                {name: getattr(self, name) - getattr(other, name) for name in ("centred_slopes", "mean_influences")}
+            )
+            return made
         common = [s for s in self.layout.splits if s in other.layout.splits]
         names = np.union1d(self.layout.units, other.layout.units)
         mine, theirs = (_EntryTable.from_contributions(c, common, names) for c in (self, other))
