@@ -199,8 +199,9 @@ def _print_estimate(to: Console, cost: ResourceEstimate, missing: int, total: in
     if cost.teacher_logit_bytes:
         size, seconds = format_bytes(cost.teacher_logit_bytes), format_duration(cost.teacher_seconds)
         print_line(to, f"teachers' logits: {size}, about {seconds}")
-    for views, (size_bytes, view_seconds) in cost.teacher_cost_by_views.items():
-        print_line(to, f"    with teacher_views {views}: {format_bytes(size_bytes)}, about {format_duration(view_seconds)}")
+    if len(set(cost.teacher_cost_by_views.values())) > 1:  # equal where nothing is augmented
+        for views, (size_bytes, view_seconds) in cost.teacher_cost_by_views.items():
+            print_line(to, f"    with teacher_views {views}: {format_bytes(size_bytes)}, about {format_duration(view_seconds)}")
 
 
 def print_predictions(to: Console, predictions: BundlePredictions, max_rows: int = 20) -> None:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from phoropter.core import spec
 from phoropter.core.errors import SpecError
-from phoropter.core.spec import ClassName, Spec, error_message, load_yaml, validate_as
+from phoropter.core.spec import ClassName, PublicSpec, Spec, error_message, load_yaml, validate_as
 
 
 class Inner(Spec):
@@ -30,6 +30,25 @@ def parse(tmp_path: Path, text: str) -> Outer:
     file.write_text(text)
     ((data, source),) = load_yaml(file)
     return validate_as(Outer, data, source)
+
+
+def test_a_public_spec_made_in_python_is_refused_as_in_a_file() -> None:
+    """Also as a part of another, whose place is told."""
+
+    class Named(PublicSpec):
+        rate: float
+        inner: Inner | None = None
+
+    class Holder(Spec):
+        named: Named
+
+    with pytest.raises(SpecError, match=r"^Named: unknown key 'rat'; did you mean 'rate'"):
+        Named(rat=1)  # type: ignore[call-arg]
+    with pytest.raises(SpecError, match=r"^Named: inner\.rate is 'fast', which does not fit"):
+        Named(rate=1, inner={"rate": "fast"})  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match=r"^the study: named\.rate is 'fast', which does not fit"):
+        validate_as(Holder, {"named": {"rate": "fast"}})
+    assert Named(rate=1) == validate_as(Named, {"rate": 1})
 
 
 def test_good_data_is_read_and_frozen(tmp_path: Path) -> None:

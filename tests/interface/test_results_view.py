@@ -85,6 +85,25 @@ def test_tables_and_figures_of_the_page_are_found_by_name(results: Any, tmp_path
         assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255) and len(picture.getcolors(1 << 20)) > 50
 
 
+def test_what_the_page_has_is_listed_with_captions(results: Any) -> None:
+    figures, tables = results.list_figures().set_index("name"), results.list_tables().set_index("name")
+    assert (
+        figures.loc["confusion-1", "caption"].startswith("good.")
+        and figures.loc["confusion-1", "section"] == "Confusion matrices"
+    )
+    assert {"leaderboard", "pairwise-tests"} <= set(tables.index) and figures.index.is_unique and tables.index.is_unique
+    assert all(results.table(name).shape[1] for name in tables.index) and results.figure("roc").caption == figures.caption["roc"]
+
+
+def test_the_confusion_matrix_of_any_candidate_is_drawn(results: Any) -> None:
+    drawn = results.confusion_figure("<i>bad")
+    rows = results.predictions().query("candidate == '<i>bad'")
+    assert f"{(rows['label'] == rows['class']).mean() * 100:.1f} % of 160 predictions are correct." in drawn.alt_text
+    assert results.confusion_figure().svg == results.confusion_figure("good").svg != drawn.svg
+    with pytest.raises(SpecError, match="there is no candidate 'worst'"):
+        results.confusion_figure("worst")
+
+
 def test_a_notebook_shows_them_escaped(results: Any) -> None:
     html = results._repr_html_()
     assert "&lt;i&gt;bad" in html and "<i>" not in html and "12 of 12 runs" in html and len(html) < 4000

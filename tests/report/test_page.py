@@ -20,8 +20,10 @@ from reading_html import Tags
 
 from phoropter.core.errors import StoreError
 from phoropter.report.conclusion import describe_test_population
-from phoropter.report.page import collect_notices, write_report
+from phoropter.report.page import collect_notices, read_report_input, write_report
+from phoropter.report.render.svg import RenderedFigure
 from phoropter.report.sections.candidates.leaderboard import leaderboard_table
+from phoropter.report.sections.predictions.confusion import MAX_CONFUSION_MATRICES, confusion_section
 from phoropter.report.summary.collect import collect_summary
 from phoropter.study.smoke_scale import make_smoke_version
 from phoropter.study.spec import read_study
@@ -32,8 +34,8 @@ SMALL = Made(accuracies={"a": 0.9, "b": 0.8}, classes=("x", "y"), rows=60, folds
 def test_sections_come_in_the_order_a_reader_needs(whole: Reported) -> None:
     ids = re.findall(r'<section[^>]* id="([\w-]+)"', whole.text)
     assert ids == [
-        "conclusion", "reliability", "leaderboard", "comparisons", "screening", "cost", "networks", "groups", "external-test",
-        "unseen-sites", "classes", "confusion", "mistakes", "label-review", "calibration", "branches",
+        "conclusion", "reliability", "leaderboard", "comparisons", "screening", "cost", "networks", "treatments", "groups",
+        "external-test", "unseen-sites", "classes", "confusion", "mistakes", "label-review", "calibration", "branches",
         "distillation", "learning-curves", "embedding", "leakage", "statement", "provenance",
     ]  # fmt: skip
 
@@ -250,3 +252,14 @@ def test_a_smoke_page_writes_the_names_of_networks_as_they_are(name: str, tmp_pa
     shown, recorded = " ".join(notice.lines), " ".join(changes)
     assert any(network in recorded for network in used)
     assert all(shown.count(network) == recorded.count(network) for network in used)
+
+
+def test_the_page_says_of_how_many_candidates_it_draws_confusions(tmp_path: Path) -> None:
+    for many in (MAX_CONFUSION_MATRICES, MAX_CONFUSION_MATRICES + 1):
+        accuracies = {f"candidate {i}": 0.5 + 0.05 * i for i in range(many)}
+        made = make_study(tmp_path / str(many), Made(accuracies, classes=("a", "b"), rows=60, folds=2, seeds=(0,), pictures=0))
+        section = confusion_section(read_report_input(made.folder))
+        drawn = [block for block in section.blocks if isinstance(block, RenderedFigure)]
+        assert len(drawn) == MAX_CONFUSION_MATRICES
+        assert section.paragraphs == () or section.paragraphs[0].startswith("Drawn are the first 4 of 5 candidates;")
+        assert bool(section.paragraphs) == (many > MAX_CONFUSION_MATRICES)

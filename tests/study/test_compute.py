@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from phoropter.console import print_plan
 from phoropter.core.errors import LeakageError, SpecError
 from phoropter.core.files import cache_dir
 from phoropter.results.store import Store
@@ -262,6 +266,12 @@ def test_the_plan_estimates_the_cost_of_teacher_logits(tmp_path: Path) -> None:
         plan_study(write_study(tmp_path, STUDY.replace("loss: soft", "alpha: 0"))), Store(tmp_path / "out")
     )
     assert plain.teacher_logit_bytes == 0 and not plain.teacher_cost_by_views
+    shown = io.StringIO()
+    for cost in (said, replace(said, teacher_cost_by_views=dict.fromkeys(("same", "cycled"), (1, 1.0)))):
+        print_plan(Console(file=shown, width=200), planned, cost, Store(tmp_path / "out"))
+    assert shown.getvalue().count("teachers' logits: ") == 2
+    assert shown.getvalue().count("with teacher_views unaugmented: ") == 1, "views that cost the same are not listed"
+    assert shown.getvalue().count("with teacher_views same: ") == 1
 
 
 @pytest.mark.parametrize(

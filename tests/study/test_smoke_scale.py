@@ -193,6 +193,18 @@ def test_what_keeps_its_own_head_takes_weights_with_classes(weights: Path) -> No
     assert all(c.head.kind == "pretrained" and not c.recipe.phases and not c.frozen for c in small.parsed_candidates)
 
 
+def test_a_solved_teacher_stays_solved_and_nothing_else_is_told(tmp_path: Path) -> None:
+    taught = (
+        STUDY.split("candidates:")[0] + "candidates:\n  - {name: one, backbone: test_resnet, frozen: true, recipe: logistic}\n"
+    )
+    (tmp_path / "study.yaml").write_text(taught + "  - {name: by one, student: test_vit, weights: random, teacher: one}\n")
+    small = make_smoke_version(read_study(tmp_path / "study.yaml")[0])
+    recipe = {c.name: c.recipe for c in small.parsed_candidates}["one"]
+    assert (
+        recipe.l2_penalties and recipe.total_epochs == 1 and not any("teachers" in said for said in small.context.smoke_changes)
+    )
+
+
 def test_students_keep_random_networks_and_teachers_take_weights(weights: Path) -> None:
     small = {c.name: c for c in small_parts("vit-teaches-cnn")[0].parsed_candidates}
     assert small["RegNetY-16GF"].frozen and small["RegNetY-16GF"].stores_features

@@ -61,6 +61,19 @@ class Spec(BaseModel):
         return type(self).model_validate({**self.model_dump(exclude_unset=True), **changes})
 
 
+class PublicSpec(Spec):
+    """A Spec that users make in Python by its name: what they write is refused in one sentence, as in a file."""
+
+    def __init__(self, /, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise SpecError(_describe_error(type(self), error, SourceMap(type(self).__name__), ())) from None
+
+    # As pydantic's own __init__ is marked: a part of another spec is then validated without this call, and keeps its place.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+
 def _add_kinds(model: BaseModel, plain: dict[str, Any]) -> dict[str, Any]:
     full = dict(plain)
     for name, value in plain.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from phoropter.core.errors import SpecError, StoreError, did_you_mean, join_words
 from phoropter.core.language.notebook_html import format_notebook_html
 from phoropter.interface import frames
+from phoropter.report.figures.predictions import confusion_matrix_figure
 from phoropter.report.page import read_report_input, write_report
 from phoropter.report.render.section import Section
 from phoropter.report.render.svg import RenderedFigure
 from phoropter.report.render.table import Table, format_cell
 from phoropter.report.sections.candidates.leaderboard import leaderboard_table
-from phoropter.report.sections.order import SECTION_ORDER
+from phoropter.report.sections.order import select_builders
 from phoropter.report.summary.compare import collect_scores
 from phoropter.report.summary.guessing import find_uninformed
 from phoropter.report.summary.report_input import ReportInput
@@ -76,6 +77,27 @@ class Results:
     def figure(self, name: str = "leaderboard") -> RenderedFigure:
         """A figure of the page by the name of its file; a notebook shows it. Raises SpecError, with the names there are."""
         return self._find_block(name, RenderedFigure, "figure")
+
+    def list_tables(self) -> pd.DataFrame:
+        """The tables of the page: `name`, for `table`; `section` of the page, and `caption`."""
+        return self._list_blocks_of_kind(Table)
+
+    def list_figures(self) -> pd.DataFrame:
+        """The figures of the page: `name`, for `figure`; `section` of the page, and `caption`."""
+        return self._list_blocks_of_kind(RenderedFigure)
+
+    def confusion_figure(self, candidate: str | None = None) -> RenderedFigure:
+        """The confusion matrix of any candidate (default: the best); the page draws those of the first ones alone.
+
+        Held-out rows of all runs, as shares of each true class. Raises SpecError for a name that is no candidate, and where rows
+        have several labels.
+        """
+        summary = self.inputs.summary
+        by_name = {c.name: c for c in summary.candidates}
+        name = _find_name(self.best if candidate is None else candidate, by_name, "candidate")
+        if summary.is_multi_label:
+            raise SpecError("confusion_figure: rows of this study have several labels, so that no class is taken for another")
+        return confusion_matrix_figure(by_name[name].confusion, summary.classes, name, "confusion")
 
     def compare(self, a: str, b: str) -> pd.DataFrame:
         """Candidate a against b by the first metric: a row for each of the two questions of the page.
@@ -150,16 +172,28 @@ class Results:
     def _find_block(self, name: str, kind: type[Block], word: str) -> Block:
         """The block of this kind and name. Sections are built in turn until it is found, because drawing them takes seconds."""
         passed: dict[str, Block] = {}
-        for build in SECTION_ORDER:
-            if build not in self._sections:
-                self._sections[build] = _list_blocks(build(self.inputs))
-            passed |= {block.name: block for block in self._sections[build] if isinstance(block, kind)}
+        for _, blocks in self._iter_sections():
+            passed |= {block.name: block for block in blocks if isinstance(block, kind)}
             if name in passed:
                 return passed[name]
         return passed[_find_name(name, passed, word)]
 
+    def _list_blocks_of_kind(self, kind: type[Table] | type[RenderedFigure]) -> pd.DataFrame:
+        import pandas as pd
+
+        found = [(b.name, title, b.caption) for title, blocks in self._iter_sections() for b in blocks if isinstance(b, kind)]
+        return pd.DataFrame(found, columns=["name", "section", "caption"])
+
+    def _iter_sections(self) -> Iterator[tuple[str, list[Any]]]:
+        """Title and blocks of each section, built when it is reached and then kept."""
+        for build in select_builders(self.inputs):
+            if build not in self._sections:
+                section = build(self.inputs)
+                self._sections[build] = (section.title, _list_blocks(section)) if section else ("", [])
+            yield self._sections[build]
+
     @cached_property
-    def _sections(self) -> dict[Any, list[Any]]:
+    def _sections(self) -> dict[Any, tuple[str, list[Any]]]:
         return {}
 
     @cached_property
@@ -192,8 +226,8 @@ def open_results_folder(folder: Path | str) -> Results:
 open = open_results_folder  # its public name: `ph.open`
 
 
-def _list_blocks(section: Section | None) -> list[Any]:
-    return [] if section is None else [*section.iter_blocks(), *section.file_tables]
+def _list_blocks(section: Section) -> list[Any]:
+    return [*section.iter_blocks(), *section.file_tables]
 
 
 def _find_name(name: str, known: Any, what: str) -> str:

@@ -232,7 +232,9 @@ def _freeze_backbones(candidate: Candidate, full: Recipe, epochs: int, notes: di
 
 
 def _strengthen_teacher(teacher: Candidate, notes: dict[str, None]) -> Candidate:
-    """A teacher trained well enough to teach: one near chance accuracy is refused."""
+    """A teacher trained well enough to teach, because one near chance accuracy is refused; a solved head is as it is."""
+    if teacher.recipe.l2_penalties:
+        return teacher
     phase = {"train": "head" if teacher.frozen else "all", "epochs": TEACHER_EPOCHS, "lr": LEAST_LR}
     changes: dict[str, Any] = {"phases": [phase], "optimizer": "adamw", **({"augment": ()} if teacher.frozen else {})}
     notes[f"teachers were trained for {TEACHER_EPOCHS} epochs at {LEAST_LR:g}"] = None

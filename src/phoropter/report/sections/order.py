@@ -33,6 +33,7 @@ from phoropter.report.sections.study.controls import controls_section
 from phoropter.report.sections.study.leakage import leakage_section
 from phoropter.report.sections.study.provenance import provenance_section
 from phoropter.report.sections.study.statement import statement_section
+from phoropter.report.sections.study.treatments import treatments_section
 from phoropter.report.sections.training.data_size import data_size_section
 from phoropter.report.sections.training.distillation import distillation_section
 from phoropter.report.sections.training.fusion import fusion_section
@@ -51,6 +52,7 @@ SECTION_ORDER: tuple[Callable[[ReportInput], Section | None], ...] = (
     data_size_section,
     cost_section,
     networks_section,
+    treatments_section,
     group_section,
     external_test_section,
     unseen_sites_section,
@@ -90,6 +92,10 @@ ONE_CLASS_SECTIONS = frozenset(
 
 def build_sections(inputs: ReportInput) -> list[Section]:
     """The sections that have something to show, in order."""
+    return [section for build in select_builders(inputs) if (section := build(inputs)) is not None]
+
+
+def select_builders(inputs: ReportInput) -> list[Callable[[ReportInput], Section | None]]:
+    """The functions that build the sections of this study's page, in order: those of one class a row where rows have one."""
     left_out = ONE_CLASS_SECTIONS if inputs.summary.is_multi_label else frozenset()
-    built = (build(inputs) for build in SECTION_ORDER if build not in left_out)
-    return [section for section in built if section is not None]
+    return [build for build in SECTION_ORDER if build not in left_out]

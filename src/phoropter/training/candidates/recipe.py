@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from phoropter.core.extensions import Extension, HeldExtension
-from phoropter.core.spec import ClassName, Spec
+from phoropter.core.spec import ClassName, PublicSpec, Spec
 from phoropter.training.augmentation.spec import StepSpec, batch_dependent, parse_steps
 from phoropter.training.candidates.custom_loss import BuiltinLoss, Loss
 from phoropter.training.candidates.custom_optimizer import BuiltinOptimizer, BuiltinSchedule, Optimizer, Schedule
@@ -165,7 +165,7 @@ _TRAINING_FIELDS = (
 )
 
 
-class Recipe(Spec):
+class Recipe(PublicSpec):
     """How a candidate is trained.
 
     preset:           the preset it came from, for readers

@@ -23,7 +23,10 @@ def confusion_section(inputs: ReportInput) -> Section:
     table = top_confusions_table(summary)
     blocks += [table] if table.rows else []
     counts = [confusion_matrix_table(c, summary.classes, name) for c, name in named]
-    return Section("confusion", "Confusion matrices", (), tuple(blocks), (*counts, all_confusions_table(summary)))
+    drawn, there_are = len(named), len(summary.candidates)
+    rest = f"Drawn are the first {drawn} of {there_are} candidates; tables/confusions-of-all.csv has the confusions of each."
+    paragraphs = (rest,) if there_are > drawn else ()
+    return Section("confusion", "Confusion matrices", paragraphs, tuple(blocks), (*counts, all_confusions_table(summary)))
 
 
 def find_top_confusions(candidate: CandidateResults, limit: int = 10) -> list[tuple[int, int, int, float]]:

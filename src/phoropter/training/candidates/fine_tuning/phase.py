@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
-from phoropter.core.spec import Spec
+from phoropter.core.spec import PublicSpec
 
 _LAST_BLOCKS = re.compile(r"last-([1-9][0-9]{0,2})")
 
@@ -22,7 +22,7 @@ _PART_SCHEMA = {"anyOf": [{"enum": ["head", "all"]}, {"type": "string", "pattern
 TrainedPart = Annotated[str, AfterValidator(_check_part), WithJsonSchema(_PART_SCHEMA)]
 
 
-class Phase(Spec):
+class Phase(PublicSpec):
     """A number of epochs in which the head alone, the last blocks or everything is trained.
 
     train: head: the backbones stay as they are · all: everything is trained · last-N, as in last-2: the last N blocks of every
