@@ -181,6 +181,15 @@ class Dataset:
             return self.classes[int(self.labels[row])]
         return name_label_set(self.labels[row], self.classes)
 
+    def order_by_turns(self, purpose: str) -> NDArray[np.int64]:
+        """All rows in random order by id, one of each class in turn; the same data always give the same order."""
+        shuffled = random_permutation(self.hashed_ids, 0, purpose)
+        labels, turn = self.label_sets, np.zeros(len(self), dtype=np.int64)
+        for label in np.unique(labels):
+            rows = shuffled[labels[shuffled] == label]
+            turn[rows] = np.arange(len(rows))
+        return shuffled[np.lexsort((labels[shuffled], turn[shuffled]))]
+
     def select_rows(self, rows: NDArray[np.int64]) -> Dataset:
         """The same dataset with only these rows, in this order."""
         columns: dict[str, Any] = {

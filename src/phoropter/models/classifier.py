@@ -95,7 +95,7 @@ class Classifier(nn.Module):
         If the spec has a crop and the images are larger, their centre is cropped, in training and evaluation alike.
         """
         crops = [member.center_crop for member in self.member_specs or [self.spec] for _ in member.backbones]
-        return self.branches[branch].preprocess(_crop_centre(pictures, crops[branch]))
+        return self.branches[branch].preprocess(crop_centre(pictures, crops[branch]))
 
     def forward_head(self, features: Features, without: BranchAblation | None = None) -> Outputs:
         """Applies everything after the backbones, which is what is trained while they are frozen. `without` ablates a branch."""
@@ -147,7 +147,7 @@ class Classifier(nn.Module):
         return self
 
 
-def _crop_centre(pictures: Tensor, crop: int | None) -> Tensor:
+def crop_centre(pictures: Tensor, crop: int | None) -> Tensor:
     """(B, 3, S, S) → (B, 3, crop, crop), or as it is where there is no crop or the images are no larger."""
     side = pictures.shape[-1]
     if crop is None or side <= crop:

@@ -22,7 +22,15 @@ from phoropter.results.store import Store
 from phoropter.training.array_cache import BLOCKS_FILE, load_sound_array
 
 CACHE_FOLDERS = ("pixels", "features", "teacher-logits", "signal-windows", "duplicates", "row-features", "inner-answers")
-_UNCHECKED = ("report", "damaged", "locks", "maps", "audit", "imports")  # folders of a results folder without checksums
+_UNCHECKED = (
+    "report",
+    "damaged",
+    "locks",
+    "maps",
+    "treatments",
+    "audit",
+    "imports",
+)  # folders of a results folder without checksums
 _MAX_WORDS = 200
 
 

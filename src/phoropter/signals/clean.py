@@ -12,6 +12,7 @@ Heart rates (FHR) are in bpm and contractions (UC) in arbitrary units. Arrays ar
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -83,18 +84,30 @@ class CleanedChannel:
 
 def fhr_clean(fhr: NDArray[np.floating], rate_hz: float = 4.0, rules: FhrRules | None = None) -> CleanedChannel:
     """Applies F1 to F5: gaps, range, jumps, blocks, then linear filling. All NaN and not valid where no finite sample is left."""
+    *_, (_, cleaned) = clean_fhr_by_rule(fhr, rate_hz, rules)
+    return cleaned
+
+
+def clean_fhr_by_rule(
+    fhr: NDArray[np.floating], rate_hz: float = 4.0, rules: FhrRules | None = None
+) -> Iterator[tuple[str, CleanedChannel]]:
+    """What each of F1 to F5 does, in words, and the channel after it. F1 to F4 share one array, which the next rule changes."""
     rules = rules or FhrRules()
     x = np.array(fhr, np.float64)
     causes = np.where(np.isnan(x), NAN, OK).astype(np.uint8)
     _mark_missing(x, causes, zero_runs(x, seconds_to_samples(rules.gap_s, rate_hz)), GAP)
+    yield f"zeros for {rules.gap_s:g} s or longer removed", CleanedChannel(x, causes, True)
     _mark_missing(x, causes, out_of_range(x, rules.low_bpm, rules.high_bpm), RANGE)
+    yield f"values up to {rules.low_bpm:g} or from {rules.high_bpm:g} removed", CleanedChannel(x, causes, True)
     _mark_missing(x, causes, find_jumps(x, rules.jump_bpm, rules.jump), JUMP)
+    yield f"steps of {rules.jump_bpm:g} or more removed", CleanedChannel(x, causes, True)
     _mark_missing(x, causes, far_from_mean(x, seconds_to_samples(rules.block_s, rate_hz), rules.block_bpm, rules.block), BLOCK)
+    yield f"values {rules.block_bpm:g} from the mean of {rules.block_s:g} s removed", CleanedChannel(x, causes, True)
     valid = bool(np.isfinite(x).any())
     x = interpolate_missing(x)
     if rules.long_gap == "keep-nan":
         x[causes == GAP] = np.nan
-    return CleanedChannel(x, causes, valid)
+    yield "what is missing filled in by straight lines", CleanedChannel(x, causes, valid)
 
 
 def fhr_baseline(cleaned: NDArray[np.floating], rate_hz: float = 4.0, rules: FhrRules | None = None) -> Floats:
@@ -145,13 +158,24 @@ def interpolate_missing(x: Floats) -> Floats:
 
 def uc_clean(uc: NDArray[np.floating], rate_hz: float = 4.0, rules: UcRules | None = None) -> CleanedChannel:
     """Applies U1 to U3: negative values filled in, 60-s centred mean, exponential smoothing."""
+    *_, (_, cleaned) = clean_uc_by_rule(uc, rate_hz, rules)
+    return cleaned
+
+
+def clean_uc_by_rule(
+    uc: NDArray[np.floating], rate_hz: float = 4.0, rules: UcRules | None = None
+) -> Iterator[tuple[str, CleanedChannel]]:
+    """What each of U1 to U3 does, in words, and the channel after it."""
     rules = rules or UcRules()
     x = np.array(uc, np.float64)
     causes = np.where(np.isnan(x), NAN, OK).astype(np.uint8)
     _mark_missing(x, causes, x < 0, RANGE)
     valid = bool(np.isfinite(x).any())
-    x = centred_mean(interpolate_missing(x), seconds_to_samples(rules.mean_s, rate_hz))
-    return CleanedChannel(exponential_mean(x, rules.span_s * rate_hz), causes, valid)
+    x = interpolate_missing(x)
+    yield "values below 0 filled in by straight lines", CleanedChannel(x, causes, valid)
+    x = centred_mean(x, seconds_to_samples(rules.mean_s, rate_hz))
+    yield f"mean over {rules.mean_s:g} s", CleanedChannel(x, causes, valid)
+    yield f"smoothed over {rules.span_s:g} s", CleanedChannel(exponential_mean(x, rules.span_s * rate_hz), causes, valid)
 
 
 def exponential_mean(x: Floats, span: float) -> Floats:

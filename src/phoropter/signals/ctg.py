@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +23,8 @@ from phoropter.signals.clean import (
     Causes,
     FhrRules,
     UcRules,
+    clean_fhr_by_rule,
+    clean_uc_by_rule,
     fhr_baseline,
     fhr_clean,
     lowpass_filter,
@@ -30,7 +32,7 @@ from phoropter.signals.clean import (
     uc_clean,
     uc_minmax_scale,
 )
-from phoropter.signals.recording import Recording
+from phoropter.signals.recording import Recording, SignalStage
 from phoropter.signals.windows import WindowRow, WindowTable, common_sampling_rate, make_window_table
 
 CTG_CHANNELS = ("FHR", "UC", "baseline")
@@ -161,15 +163,44 @@ def extract_ctg_windows(clean: CleanedCtg, starts: Sequence[int], rules: CtgRule
     """(windows, 3, samples) cut and filtered, ready to render; NaN before the record's start."""
     rules = rules or CtgRules()
     length = seconds_to_samples(rules.window.length_s, clean.rate_hz)
-    out = np.full((len(starts), len(CTG_CHANNELS), length), np.nan, np.float32)
-    for row, start in zip(out, starts, strict=True):
-        row[:, max(0, -start) :] = clean.samples[:, max(0, start) : start + length]
+    out = np.stack([_cut_window(clean.samples, start, length) for start in starts])
     filters = rules.filter
     if filters.fhr_lowpass is not None:
         unit, edge = filters.lowpass_unit, filters.lowpass_edge
         out[:, 0] = lowpass_filter(out[:, 0], filters.fhr_lowpass, clean.rate_hz, unit, edge)
     if filters.uc_factor is not None:
         out[:, 1] = uc_minmax_scale(out[:, 1], filters.uc_factor)
+    return out
+
+
+def trace_ctg_stages(recording: Recording, start: int, rules: CtgRules | None = None) -> Iterator[SignalStage]:
+    """A window as recorded, after each cleaning rule, and after each filter: heart rate, then contractions, then the baseline.
+
+    start: its first sample; below 0 it begins before the record. The rules act on the whole record, as `ctg_clean` does.
+    """
+    rules = rules or CtgRules()
+    rate_hz, length = recording.rate_hz, seconds_to_samples(rules.window.length_s, recording.rate_hz)
+    drawn = extract_ctg_windows(ctg_clean(recording, rules), [start], rules)[0]
+    fhr, uc = recording.channel("FHR"), recording.channel("UC")
+    by_rule = {"FHR": clean_fhr_by_rule(fhr, rate_hz, rules.fhr), "UC": clean_uc_by_rule(uc, rate_hz, rules.uc)}
+    filters = rules.filter
+    last = {
+        "FHR": None if filters.fhr_lowpass is None else f"low-pass filter, {filters.fhr_lowpass:g} {filters.lowpass_unit}",
+        "UC": None if filters.uc_factor is None else f"scaled to 0 to {filters.uc_factor:g}",
+    }
+    for at, (channel, unit, raw) in enumerate((("FHR", "bpm", fhr), ("UC", "", uc))):
+        yield SignalStage(channel, unit, "as recorded", _cut_window(raw[None], start, length)[0])
+        for title, cleaned in by_rule[channel]:
+            yield SignalStage(channel, unit, title, _cut_window(cleaned.values[None], start, length)[0])
+        if (title_of_filter := last[channel]) is not None:
+            yield SignalStage(channel, unit, title_of_filter, drawn[at])
+    yield SignalStage("baseline", "bpm", f"mean heart rate over {rules.fhr.baseline_s / 60:g} min", drawn[2])
+
+
+def _cut_window(samples: NDArray[np.floating], start: int, length: int) -> NDArray[np.float32]:
+    """(channels, n) → (channels, length), a copy; NaN before the record's start."""
+    out = np.full((len(samples), length), np.nan, np.float32)
+    out[:, max(0, -start) :] = samples[:, max(0, start) : start + length]
     return out
 
 

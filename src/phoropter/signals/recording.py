@@ -33,6 +33,18 @@ class Span(NamedTuple):
     label: str
 
 
+class SignalStage(NamedTuple):
+    """One channel of a window at one place on its way to a picture. values: (n,), NaN where a sample is missing
+
+    unit: of the values; empty where they have none · title: what was done last, in words
+    """
+
+    channel: str
+    unit: str
+    title: str
+    values: NDArray[np.floating]
+
+
 @dataclass(frozen=True, eq=False)
 class Events:
     """Labelled moments, such as heartbeats: (N,) sample indices, ascending, and (N,) labels."""

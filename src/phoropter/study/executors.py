@@ -25,6 +25,7 @@ from phoropter.study.records.completion import record_completion
 from phoropter.study.scheduling.time_budget import TimeBudget
 from phoropter.study.screening import iterate_rungs
 from phoropter.study.spec import StudySpec
+from phoropter.study.treatments.kept_treatments import keep_treatments
 from phoropter.training.loop.stop_signals import handle_stop_signals, stop_this_process
 
 if TYPE_CHECKING:
@@ -187,6 +188,7 @@ def execute_study(
             executor.compute_study(rung, out, follow_event)
         for control, folder in prepare_controls(rung, out, cache):  # of a screening, its last rung
             executor.compute_study(control, folder, follow_event)
+        keep_treatments(study, store)
         record_completion(study, store, cache)
     return store
 

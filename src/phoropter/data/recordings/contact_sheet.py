@@ -9,7 +9,6 @@ import numpy as np
 
 from phoropter.core.errors import DataError, join_words
 from phoropter.core.files import atomic_write
-from phoropter.core.seeds import random_permutation
 from phoropter.data.dataset import Dataset
 from phoropter.data.recordings.dataset import RenderedPictures
 
@@ -32,7 +31,8 @@ def write_contact_sheet(dataset: Dataset, file: Path) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = _choose_rows(dataset)
+    chosen = dataset.order_by_turns("preview")[: SHEET_COLUMNS * SHEET_ROWS]
+    rows: list[int] = chosen[np.argsort(dataset.label_sets[chosen], kind="stable")].tolist()
     figure = Figure(figsize=(2.6 * SHEET_COLUMNS, 3.6 * -(-len(rows) // SHEET_COLUMNS)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(
@@ -47,18 +47,6 @@ def write_contact_sheet(dataset: Dataset, file: Path) -> Path:
     with atomic_write(file) as aside:
         figure.savefig(aside, format=file.suffix[1:].lower(), dpi=110)
     return file
-
-
-def _choose_rows(dataset: Dataset) -> list[int]:
-    """Rows in random order by id, one of each class in turn."""
-    shuffled = random_permutation(dataset.hashed_ids, 0, "preview")
-    turn = np.zeros(len(dataset), dtype=np.int64)
-    labels = dataset.label_sets
-    for label in np.unique(labels):
-        rows = shuffled[labels[shuffled] == label]
-        turn[rows] = np.arange(len(rows))
-    first = sorted(shuffled.tolist(), key=lambda row: (turn[row], labels[row]))[: SHEET_COLUMNS * SHEET_ROWS]
-    return sorted(first, key=lambda row: (labels[row], turn[row]))
 
 
 def _draw_trace(axis: Axes, dataset: Dataset, pictures: RenderedPictures, row: int) -> None:

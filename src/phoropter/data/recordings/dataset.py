@@ -27,7 +27,7 @@ from phoropter.data.labels.label_sets import LabelSets
 from phoropter.data.recordings.lazy import LazyRecordings
 from phoropter.data.recordings.notes.window_notes import describe_dropped, describe_windows
 from phoropter.data.recordings.views import RecordingView
-from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording
+from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording, SignalStage
 from phoropter.signals.windows import WindowTable
 
 RENDERING_VERSION = 1  # raise it when the same samples would give other pixels
@@ -109,6 +109,10 @@ class RenderedPictures:
     def source_signals(self, row: int) -> dict[str, NDArray[np.float32]]:
         """Channel → the samples a row was rendered from, for plots."""
         return self.windows.view.source_signals(self.windows.recordings, self.windows.table, int(self.index[row]))
+
+    def trace_stages(self, row: int) -> list[SignalStage]:
+        """A row's window on its way to the picture, for plots."""
+        return self.windows.view.trace_stages(self.windows.recordings, self.windows.table, int(self.index[row]))
 
     @property
     def rate_hz(self) -> float:

@@ -15,10 +15,18 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError
 from phoropter.core.spec import Spec
-from phoropter.signals.ctg import CTG_CHANNELS, CtgFilter, CtgRules, ctg_clean, ctg_windows, extract_ctg_windows
+from phoropter.signals.ctg import (
+    CTG_CHANNELS,
+    CtgFilter,
+    CtgRules,
+    ctg_clean,
+    ctg_windows,
+    extract_ctg_windows,
+    trace_ctg_stages,
+)
 from phoropter.signals.ecg import require_heartbeat
 from phoropter.signals.outcomes import OUTCOME_CLASSES, outcome_class
-from phoropter.signals.recording import Recording
+from phoropter.signals.recording import Recording, SignalStage
 from phoropter.signals.render import (
     ChannelRepresentation,
     CtgPlot,
@@ -173,6 +181,12 @@ class ChannelView(Spec):
         """Channel → the samples of a row's window, for plots."""
         return {self.channel: self._extract_samples(recordings, table, np.array([row]))[0]}
 
+    def trace_stages(self, recordings: Sequence[Recording], table: WindowTable, row: int) -> list[SignalStage]:
+        """A row's window on its way to the picture: as it was read, since a channel is drawn without a filter."""
+        recording, samples = recordings[int(table.recording[row])], self._extract_samples(recordings, table, np.array([row]))[0]
+        unit = recording.units[recording.channels.index(self.channel)]
+        return [SignalStage(self.channel, unit, f"as read, {recording.rate_hz:g} samples a second", samples)]
+
     def _extract_samples(self, recordings: Sequence[Recording], table: WindowTable, rows: Rows) -> NDArray[np.float32]:
         return extract_windows(recordings, table, rows, (self.channel,))[:, 0]
 
@@ -279,6 +293,10 @@ class CtgView(Spec):
         """Channel → the samples of a row's window, for plots."""
         window = self._extract_samples(recordings[int(table.recording[row])], [int(table.start[row])])[0]
         return {name: window[at] for at, name in enumerate(CTG_CHANNELS)}
+
+    def trace_stages(self, recordings: Sequence[Recording], table: WindowTable, row: int) -> list[SignalStage]:
+        """A row's window on its way to the picture: as recorded, after each cleaning rule, after each filter."""
+        return list(trace_ctg_stages(recordings[int(table.recording[row])], int(table.start[row]), self.clean))
 
     def _extract_samples(self, recording: Recording, starts: Sequence[int]) -> NDArray[np.float32]:
         return extract_ctg_windows(ctg_clean(recording, self.clean), starts, self.clean)

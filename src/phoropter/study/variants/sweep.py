@@ -15,6 +15,8 @@ from phoropter.study.spec import StudySpec
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.presets import parse_recipe
 
+SETTINGS_MARK = " · "  # between the name of a candidate and the swept values
+
 
 @dataclass(frozen=True)
 class SweepVariant:
@@ -78,7 +80,7 @@ def _set_dotted_key(mapping: dict[str, Any], dotted: str, value: Any) -> dict[st
 
 def add_settings_to_name(candidate: Candidate, settings: dict[str, Any]) -> Candidate:
     words = [f"{path.rpartition('.')[2]} {_format_setting(value)}" for path, value in settings.items()]
-    return candidate.model_copy(update={"name": f"{candidate.name} · {', '.join(words)}"}) if words else candidate
+    return candidate.model_copy(update={"name": f"{candidate.name}{SETTINGS_MARK}{', '.join(words)}"}) if words else candidate
 
 
 def _format_setting(value: Any) -> str:

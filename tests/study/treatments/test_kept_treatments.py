@@ -1,0 +1,51 @@
+"""Treatments in a results folder: drawn once at the end of a run, bounded in bytes, or a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from phoropter.results.shown_treatments import read_treated_pictures, read_treatments
+from phoropter.study.treatments import kept_treatments
+from phoropter.study.treatments.kept_treatments import keep_treatments, shorten_trace
+from tiny_study import run_tiny_study, write_tiny_study
+
+
+def test_a_run_draws_them_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = run_tiny_study(tmp_path)
+    shown, jpegs = read_treatments(store.folder), read_treated_pictures(store.folder)
+    assert shown is not None and not shown.reason and len(shown.rows) == 3
+    assert [step.title for step in shown.steps] == ["as in the file", "made square (center-crop), 32 pixels a side"]
+    assert {name for step in shown.steps for name in step.pictures} == set(jpegs)
+    assert all(jpeg.startswith(b"\xff\xd8\xff") for jpeg in jpegs.values())
+    study = write_tiny_study(tmp_path)
+    monkeypatch.setattr(kept_treatments, "draw_treatments", lambda *_: pytest.fail("they are there"))
+    keep_treatments(study, store)
+    monkeypatch.undo()
+    monkeypatch.setattr(kept_treatments, "BYTE_BUDGET", sum(map(len, list(jpegs.values())[:3])))
+    keep_treatments(study, store)
+    small = read_treatments(store.folder)
+    assert small is not None and [s.title for s in small.steps] == ["as in the file"]
+    assert small.left_out == ["made square (center-crop), 32 pixels a side"]
+
+
+def test_where_the_data_are_gone_the_reason_is_kept_and_the_runs_stay(tmp_path: Path) -> None:
+    store = run_tiny_study(tmp_path)
+    gone = write_tiny_study(tmp_path, ("digits: true", "folder: nowhere"))
+    (store.folder / "treatments" / "treatments.json").write_text("damaged")
+    keep_treatments(gone, store)
+    shown = read_treatments(store.folder)
+    assert shown is not None and "nowhere" in shown.reason and not shown.steps and not read_treated_pictures(store.folder)
+
+
+def test_a_short_trace_has_the_extremes_of_every_stretch() -> None:
+    samples = np.random.default_rng(0).normal(size=1000)
+    samples[100:200] = np.nan
+    trace = shorten_trace(samples, 10)
+    for place in range(10):
+        piece = samples[100 * place : 100 * place + 100]
+        expected = (None, None) if place == 1 else (float(f"{piece.min():.4g}"), float(f"{piece.max():.4g}"))
+        assert (trace.low[place], trace.high[place]) == expected
+    assert shorten_trace(np.arange(3.0), 10).low == [0, 1, 2], "no more columns than samples"
