@@ -142,6 +142,12 @@ class CandidateResults:
         return self.name.rpartition(" · ")[0] if self.settings else self.name
 
     @property
+    def joins_networks(self) -> bool:
+        """Whether it is a fusion, or an average of several candidates."""
+        described = (self.runs[0].record.get("candidate") or {}) if self.runs else {}
+        return max(len(described.get("backbones") or ()), len(described.get("members") or ())) > 1
+
+    @property
     def table_kind(self) -> str:
         """`baseline`, `features` or `imported` of a candidate without a network of pictures; empty of one with."""
         kinds = {"baseline": "baseline", "features": "features", "predictions": "imported"}

@@ -1,14 +1,16 @@
-"""Confusion matrices of the first candidates, and the most frequent confusions."""
+"""Confusion matrices: pairs that belong beside each other, those of the first candidates, and the most frequent confusions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+from markupsafe import Markup
 
 from phoropter.report.figures.predictions import confusion_matrix_figure
 from phoropter.report.render.section import ContentBlock, Section
 from phoropter.report.render.table import CellValue, Column, Table, TableRow
+from phoropter.report.sections.confusion_pairs import draw_confusion_pairs
 from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.report.summary.report_input import ReportInput
 
@@ -20,6 +22,8 @@ def confusion_section(inputs: ReportInput) -> Section:
     summary = inputs.summary
     named = [(c, f"confusion-{i + 1}") for i, c in enumerate(summary.candidates[:MAX_CONFUSION_MATRICES])]
     blocks: list[ContentBlock] = [confusion_matrix_figure(c.confusion, summary.classes, c.name, name) for c, name in named]
+    if pairs := draw_confusion_pairs(inputs):
+        blocks = [*pairs, Markup("<h3>{}</h3>").format("By rank"), *blocks]
     table = top_confusions_table(summary)
     blocks += [table] if table.rows else []
     counts = [confusion_matrix_table(c, summary.classes, name) for c, name in named]

@@ -50,7 +50,7 @@ def _choose_candidates(store: Store, summary: StudySummary) -> list[tuple[Candid
     """The best single network and the best fusion with stored features that differ between rows, the better one first."""
     found: dict[bool, tuple[CandidateResults, Predictions]] = {}
     for candidate in summary.candidates:
-        is_fusion = _count_backbones(candidate) > 1
+        is_fusion = candidate.joins_networks
         if is_fusion in found:
             continue
         predictions = store.run(candidate.runs[0].key).load_predictions()
@@ -59,12 +59,6 @@ def _choose_candidates(store: Store, summary: StudySummary) -> list[tuple[Candid
         if len(found) == 2:
             break
     return list(found.values())
-
-
-def _count_backbones(candidate: CandidateResults) -> int:
-    """Networks whose features are joined: backbones of a fusion, members of an average."""
-    described = candidate.runs[0].record["candidate"]
-    return max(len(described.get("backbones") or ()), len(described.get("members") or ()))
 
 
 def _spread_rows(n_rows: int) -> NDArray[np.int64]:
