@@ -20,8 +20,11 @@ from phoropter.interface.results_view import Results
 from phoropter.study.spec import StudySpec
 
 if TYPE_CHECKING:
+    from phoropter.study.executors import Places
     from phoropter.study.loggers import Callback
     from phoropter.study.plan import Plan
+    from phoropter.study.scheduling.time_budget import TimeBudget
+    from phoropter.study.worker import ComputeOptions
 
 
 class PlaceWords(TypedDict, total=False):
@@ -96,34 +99,53 @@ class Study(StudySpec):
         out: a folder, or s3://BUCKET/STUDY · jobs: processes at once · device: cpu, cuda, cuda:1, mps or auto
         add: also into a folder that holds another study · callbacks: objects with a method `on_event(event)`
         budget: `3h`, `90min` or seconds, after which it stops with what is finished, and warns; first folds come first
-        places: `executor`, `devices`, `per_device` and `address`, as the options of `phoropter run`
-        Raises what `plan` raises; DiskError and MemoryShortageError where no later run could be computed either; and
-        KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, when checkpoints are saved. The same call goes on from there.
+        places: `executor`, `devices`, `per_device` and `address`, as the options of `phoropter run`. Under torchrun all processes
+        must call it: they train each network together, and all get the results.
+        Raises what `plan` raises; DiskError and MemoryShortageError where no later run could be computed either;
+        KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, from whose checkpoints the same call goes on; RunError of another process.
         """
-        from phoropter.interface.progress_console import make_progress_console
         from phoropter.results.remote_store import open_place
         from phoropter.results.store import Store
-        from phoropter.study import executors
-        from phoropter.study.display.progress_bars import show_progress
-        from phoropter.study.loggers import attach_loggers
+        from phoropter.study.executors import Places
+        from phoropter.study.processes.torchrun_role import take_role
         from phoropter.study.scheduling.time_budget import TimeBudget
         from phoropter.study.worker import ComputeOptions
         from phoropter.training.loop.stop_signals import BudgetSpent
 
-        folder = open_place(out if out is not None else Path("runs") / self.name)
-        console = make_progress_console(quiet)
         limit = None if budget is None else TimeBudget.from_words(budget)
-        options, cache = ComputeOptions(device, add=add, folds_first=limit is not None), cache_dir(folder)
-        executor = executors.make_executor(options, cache, executors.Places(jobs, **places))
-        with show_progress(self.name, console) as bars, attach_loggers(bars, self.name, folder, callbacks=callbacks) as tell:
-            try:
-                executors.execute_study(self, folder, tell, cache=cache, executor=executor, budget=limit)
-            except BudgetSpent as spent:
-                warnings.warn(f"{spent}; the same call goes on from here", stacklevel=2)
+        with take_role(device) as role:
+            if role.failure is not None:
+                raise role.failure
+            folder = open_place(out if out is not None else Path("runs") / self.name)
+            if role.computes:
+                options = ComputeOptions(device, add=add, folds_first=limit is not None)
+                try:
+                    self._compute_runs(folder, options, Places(jobs, group=role.group, **places), limit, quiet, callbacks)
+                except BudgetSpent as spent:
+                    warnings.warn(f"{spent}; the same call goes on from here", stacklevel=2)
         results = Results(Store(folder))
         if quiet and results.failures:
             warnings.warn(_describe_failed_runs(results), stacklevel=2)
         return results
+
+    def _compute_runs(
+        self,
+        folder: Path,
+        options: ComputeOptions,
+        places: Places,
+        budget: TimeBudget | None,
+        quiet: bool,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        from phoropter.interface.progress_console import make_progress_console
+        from phoropter.study import executors
+        from phoropter.study.display.progress_bars import show_progress
+        from phoropter.study.loggers import attach_loggers
+
+        console, cache = make_progress_console(quiet), cache_dir(folder)
+        executor = executors.make_executor(options, cache, places)
+        with show_progress(self.name, console) as bars, attach_loggers(bars, self.name, folder, callbacks=callbacks) as tell:
+            executors.execute_study(self, folder, tell, cache=cache, executor=executor, budget=budget)
 
 
 def _describe_failed_runs(results: Results) -> str:

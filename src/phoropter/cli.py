@@ -64,7 +64,6 @@ from phoropter.study_parts import (
     HowToRun,
     compare_parts,
     for_each_part,
-    join_torchrun,
     read_parts,
     run_and_report,
     trust_if,
@@ -158,13 +157,15 @@ def run(study: str, out: Path | None, smoke: bool, how: HowToRun, budget: str | 
     Exit codes: 0 done; 1 a run failed; 2 the study cannot be run as it is; 3 the disk is full or read-only, or memory is short:
     free some, and the same command goes on; 130, 143 or 129 it was stopped by Ctrl-C, SIGTERM (or its budget) or SIGHUP.
     """
+    from phoropter.study.processes.torchrun_role import take_role
     from phoropter.study.scheduling.time_budget import TimeBudget
     from phoropter.training.loop.stop_signals import handle_stop_signals
 
     how = replace(how, add=others["add"], budget=None if budget is None else TimeBudget.from_words(budget))
-    with handle_stop_signals(), join_torchrun(how) as placed, trust_if(others["trust_code"], study):
-        if placed is None:
+    with handle_stop_signals(), take_role(how.device) as role, trust_if(others["trust_code"], study):
+        if not role.computes:  # the first process tells how it ended
             return
+        placed = replace(how, places={**how.places, "group": role.group})
         parts = read_parts(study, out, smoke, others["settings"])
         failed = sum(for_each_part(parts, lambda part, folder: run_and_report(part, folder, placed)))
         for (one, folder), (other, other_folder) in itertools.pairwise(parts):

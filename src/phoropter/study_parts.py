@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,27 +163,6 @@ class HowToRun:
         """Whether it says nothing that a folder which holds all runs would have to be checked against."""
         here = self.places.get("devices") is None and self.places.get("executor", "local") == "local"
         return here and self.device in ("auto", "cpu") and self.keys is None
-
-
-@contextmanager
-def join_torchrun(how: HowToRun) -> Iterator[HowToRun | None]:
-    """How the first of the processes that torchrun started runs a study; None in the others, which have helped it to the end.
-
-    Without torchrun it is `how` itself. Raises SpecError for a device that is not each process's own.
-    """
-    from phoropter.training.loop.parallel.torchrun import is_started_by_torchrun
-
-    if not is_started_by_torchrun():
-        yield how
-        return
-    from phoropter.study.processes.helper_process import help_leader, join_helpers
-
-    with join_helpers(how.device) as group:
-        if group.is_leader:
-            yield replace(how, places={**how.places, "group": group})
-        else:
-            help_leader(group)
-            yield None
 
 
 def run_and_report(study: StudySpec, folder: Path, how: HowToRun) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from phoropter.results.store import Store
+from warm_python import COMMAND_LINE
 
 STUDY = """\
 name: shared
@@ -34,13 +35,23 @@ def write_study(folder: Path, epochs: int = 2) -> None:
 
 def start_ranks(warm: Any, folder: Path, arguments: list[str], size: int = 2) -> list[Any]:
     """`phoropter ARGUMENTS` in so many processes, with the variables that torchrun sets."""
+    return start_python(warm, folder, COMMAND_LINE.format(arguments), size)
+
+
+def start_python(warm: Any, folder: Path, code: str, size: int = 2) -> list[Any]:
+    """Code in so many processes, with the variables that torchrun sets."""
     shared = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "a test"}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         shared["MASTER_PORT"] = str(free.getsockname()[1])
-    return [
-        warm.run_command_line(arguments, folder, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(size)
-    ]
+    return [warm.run_code(code, folder, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(size)]
+
+
+def wait_for_training(ranks: list[Any], out: Path) -> None:
+    deadline = time.monotonic() + 100
+    while not list(out.rglob("now.json")):
+        assert time.monotonic() < deadline and ranks[0].poll() is None, ranks[0].read_log()
+        time.sleep(0.1)
 
 
 def logits_of(folder: Path) -> dict[str, Any]:
@@ -65,10 +76,7 @@ def test_two_processes_find_what_one_finds(warm: Any, tmp_path: Path) -> None:
 def test_a_stop_leaves_a_checkpoint_that_one_process_goes_on_from(warm: Any, tmp_path: Path) -> None:
     write_study(tmp_path, epochs=400)
     ranks = start_ranks(warm, tmp_path, ["run", "study.yaml", "-o", "out"])
-    deadline = time.monotonic() + 100
-    while not list((tmp_path / "out").rglob("now.json")):
-        assert time.monotonic() < deadline and ranks[0].poll() is None, ranks[0].read_log()
-        time.sleep(0.1)
+    wait_for_training(ranks, tmp_path / "out")
     for command in ranks:  # as torchrun does when it is asked to stop
         command.send_signal(signal.SIGTERM)
     assert [command.wait(60) for command in ranks] == [143, 0], [command.read_log() for command in ranks]
@@ -82,6 +90,47 @@ def test_options_that_say_who_computes_are_refused(warm: Any, tmp_path: Path, op
     ranks = start_ranks(warm, tmp_path, ["run", "study.yaml", "-o", "out", *option])
     assert ranks[0].wait(100) == 2 and ranks[1].wait(100) in (0, 2)
     assert "torchrun" in ranks[0].read_log() and not list((tmp_path / "out").glob("runs/*"))
+
+
+IN_PYTHON = """
+import phoropter as ph
+
+recipe = {"preset": "scratch", "epochs": 2, "optimizer": "sgd", "lr": 0.01}
+for name in ("vit", "again"):
+    study = ph.Study(
+        name=name, data=ph.digits(size=32, max_samples=120), protocol={"split": "hold-out", "seeds": [0]}, recipe=recipe,
+        candidates=[{"name": name, "backbone": "test_vit", "weights": "random"}],
+    )
+    results = study.run(name, quiet=True, device="cpu")
+    print(name, len(results.runs), results.failures)
+study.run("wrong", quiet=True, jobs=3)
+"""
+
+
+def test_study_run_trains_together_in_every_call_and_all_get_the_results(warm: Any, tmp_path: Path) -> None:
+    write_study(tmp_path)
+    alone = warm.run_command_line(["run", "study.yaml", "-o", "alone"], tmp_path)
+    ranks = start_python(warm, tmp_path, IN_PYTHON)
+    assert [command.wait(200) for command in (alone, *ranks)] == [0, 1, 1], ranks[0].read_log()
+    logs = [command.read_log() for command in ranks]
+    for log in logs:
+        assert log.startswith("vit 1 {}\nagain 1 {}\n"), log
+    assert "SpecError: torchrun starts the processes" in logs[0]
+    assert "RunError: the first process of torchrun ended the study: torchrun starts the processes" in logs[1]
+    for name in ("vit", "again"):
+        (run,) = Store(tmp_path / name).runs()
+        assert run.record["processes"] == 2
+        np.testing.assert_allclose(logits_of(tmp_path / name)[name], logits_of(tmp_path / "alone")["vit"], rtol=0, atol=2e-6)
+
+
+def test_a_stop_of_study_run_ends_all_processes_and_leaves_a_checkpoint(warm: Any, tmp_path: Path) -> None:
+    ranks = start_python(warm, tmp_path, IN_PYTHON.replace('"epochs": 2', '"epochs": 400'))
+    wait_for_training(ranks, tmp_path / "vit")
+    for command in ranks:
+        command.send_signal(signal.SIGTERM)
+    assert 0 not in [command.wait(60) for command in ranks]
+    assert list((tmp_path / "vit").rglob("checkpoint.pt"))
+    assert "ended the study: stopped by SIGTERM" in ranks[1].read_log()
 
 
 def test_torchrun_starts_it(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from phoropter.study.progress import ProgressCallback, ProgressEvent
 from phoropter.study.spec import StudySpec
 from phoropter.study.worker import ComputeOptions, compute_missing_runs
 from phoropter.training.fit import TrainingTask
-from phoropter.training.loop.parallel.training_group import TrainingGroup, join_group
+from phoropter.training.loop.parallel.training_group import Dismissal, TrainingGroup
 from phoropter.training.loop.stop_signals import STOP_SIGNALS
 from phoropter.training.train import AnnouncedTask, train_candidate
 
@@ -52,30 +53,15 @@ class AnnouncedStudy:
     trusted: Path | None
 
 
-@contextmanager
-def join_helpers(device: str) -> Iterator[TrainingGroup]:
-    """The group of the processes that torchrun started with this one. Helpers are dismissed at its end.
-
-    Raises what `join_group` raises.
-    """
-    group = join_group(device)
-    try:
-        yield group
-    finally:
-        group.close()
-
-
-def help_leader(group: TrainingGroup) -> None:
-    """The main function of a helper: follows the first process until it is dismissed. Raises StopRequest where that one is gone.
+def help_leader(group: TrainingGroup) -> RunError | None:
+    """The main function of a helper: follows the first process until it is dismissed; returns the error by which that one ended.
 
     Signals that ask to stop are left to the first process, which saves a checkpoint and dismisses its helpers.
+    Raises StopRequest where the first process is gone.
     """
-    for name in STOP_SIGNALS:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
     workplace: _Workplace | None = None
-    with ExitStack() as trust:
-        while (message := group.receive_message()) is not None:
+    with _stop_signals_ignored(), ExitStack() as trust:
+        while not isinstance(message := group.receive_message(), Dismissal):
             if isinstance(message, AnnouncedStudy):
                 trust.close()
                 if message.trusted is not None:
@@ -83,6 +69,21 @@ def help_leader(group: TrainingGroup) -> None:
                 workplace = _Workplace(message, group)
             elif workplace is not None:
                 workplace.help_to_train(message)
+    return None if message.reason is None else RunError(f"the first process of torchrun ended the study: {message.reason}")
+
+
+@contextmanager
+def _stop_signals_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+        yield
+        return
+    numbers = [getattr(signal, name) for name in STOP_SIGNALS if hasattr(signal, name)]
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @dataclass(frozen=True, eq=False)

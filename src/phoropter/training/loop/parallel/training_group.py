@@ -9,11 +9,13 @@ Left out: sums that overlap with the backward pass, as torch's DistributedDataPa
 
 from __future__ import annotations
 
+import atexit
 import enum
 import os
 import signal
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -36,6 +38,13 @@ class Standing(enum.IntEnum):
     FINE = 0
     SHORT_OF_MEMORY = 1
     LEFT = 2
+
+
+@dataclass(frozen=True)
+class Dismissal:
+    """The first process says that a study is over. reason: the error by which it ended, in words"""
+
+    reason: str | None
 
 
 class TrainingGroup:
@@ -95,11 +104,17 @@ class TrainingGroup:
         """To be called where this process is about to end while the others wait for it, who notice."""
         self.is_broken = self._parted = True
 
-    def close(self) -> None:
-        """To be called by all at the end; those that wait for a message get None."""
+    def dismiss(self, error: BaseException | None = None) -> None:
+        """To be called by the first process at the end of a study; those that wait for a message get a Dismissal.
+
+        error: by which it ended
+        """
         if not self.is_broken:
-            if self.is_leader:
-                self.send_message(None)
+            self.send_message(Dismissal(None if error is None else f"{cut_message(error)} ({type(error).__name__})"))
+
+    def close(self) -> None:
+        """To be called at the end of the process."""
+        if not self.is_broken:
             dist.destroy_process_group()
 
     # -------------------------------------------------------------------------------------------------------------- messages
@@ -154,6 +169,25 @@ def _fill_buckets(tensors: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
 
 
 # ------------------------------------------------------------------------------------------------------------------- torchrun
+
+
+_met: list[TrainingGroup] = []  # the group of this process, once it has met the others
+
+
+def meet_group(device: str) -> TrainingGroup:
+    """The group of this process, which is joined at the first call and left when the process ends.
+
+    Raises what `join_group` raises, SpecError for another device than before, and RunError where the others were lost before.
+    """
+    if not _met:
+        _met.append(join_group(device))
+        atexit.register(_met[0].close)
+    group = _met[0]
+    if group.is_broken:
+        raise RunError("a process of torchrun was lost in an earlier study: start all of them again")
+    if device not in ("auto", group.device.type):
+        raise SpecError(f"device is '{device}', and the processes of torchrun have met on {group.device.type}: say auto")
+    return group
 
 
 def join_group(device: str) -> TrainingGroup:
