@@ -128,7 +128,18 @@ def read_parts(name: str, out: Path) -> list[StudySpec]:
         text = re.sub(pattern, words, text)
     file = out / "data" / f"{name}.yaml"
     file.write_text(text, encoding="utf-8")
-    return read_study(str(file))
+    return [_rank_fairly(part) for part in read_study(str(file))]
+
+
+def _rank_fairly(part: StudySpec) -> StudySpec:
+    """Of eegmat the part's own metric that counts classes alike comes first.
+
+    Its people rest three times as long as they calculate: whoever always answers rest is right 75 times in 100, and 28 people are
+    too few to tell a network from that by accuracy.
+    """
+    if part.data.source != "eegmat" or "macro_f1" not in part.metric_names:
+        return part
+    return part.with_changes(metrics=("macro_f1", *(m for m in part.metrics if m != "macro_f1")))
 
 
 def run_parts(name: str, out: Path) -> list[PartResult]:

@@ -38,6 +38,9 @@ def test_every_pattern_finds_its_words_in_a_shipped_study(tmp_path: Path) -> Non
         key for name in SCRIPT["PAPERS"] for part in SCRIPT["read_parts"](name, tmp_path) for key in part.data.model_fields_set
     }
     assert {"eegmat", "simulate", "folder"} <= named and not {"wesad", "cifar100"} & named
+    first = {part.name: part.metric_names for part in SCRIPT["read_parts"]("sonic-wesad", tmp_path)}
+    assert first["sonic-wesad-2-class-within-subject"] == ["macro_f1", "accuracy"], "three rows of rest to one of arithmetic"
+    assert first["sonic-wesad-3-class-within-subject"] == ["accuracy", "macro_f1"]
 
 
 @pytest.mark.timeout(120)
