@@ -29,9 +29,7 @@ HEAD_EPOCHS = 20  # of heads on features that are computed once
 TEACHER_EPOCHS = 12
 STUDENT_EPOCHS = 10  # students and the same networks without a teacher: enough to see a trend and where the curves cross
 LEAST_LR = 1e-3  # of networks that begin from random weights instead of pretrained ones, and of heads
-DENSE_HEAD_LR = (
-    3e-4  # of dense heads on cached features: at 1e-3 most hidden units of nine of SONIC's ten heads were dead at the end
-)
+DENSE_HEAD_LR = 3e-4  # of dense heads of frozen networks: at 1e-3 most hidden units of nine of ten heads were dead
 MAX_BATCH = 16  # few rows make few steps
 MAX_FOLDS = 2
 FROZEN_FOLDS = 5  # where nothing but heads is trained
