@@ -4,8 +4,9 @@
 
 FOLDER has a folder of pictures for each class. `phoropter pack` writes the Parquet files; the tars, whose samples are a picture
 and a `.cls`, are written by tarfile and not timed. Each step is a process of its own, timed with its start on a cache of its own:
-`inspect` twice, then decoding into the pixel cache and reading all pixels once in random order. Memory is the proportional
-resident size of all its processes, sampled ten times a second: a memory-mapped page that several hold is counted once.
+`inspect` twice, then decoding into the pixel cache and reading all pixels once in random order. Memory is what
+all its processes hold for themselves (anonymous pages), sampled ten times a second: pages of mapped files, such as those of the
+pixel cache, are the system's to drop.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +51,12 @@ def time_process(command: list[str], cache: Path) -> dict[str, Any]:
 
 
 def measure_memory(pid: int) -> int:
-    """Proportional bytes of a process and its children."""
+    """Anonymous bytes of a process and its children."""
     total = 0
-    try:
+    with suppress(psutil.Error, OSError):  # one of them has just ended
         for process in [(me := psutil.Process(pid)), *me.children(recursive=True)]:
-            total += process.memory_full_info().pss
-    except psutil.Error:  # it has just ended
-        pass
+            lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
+            total += sum(int(line.split()[1]) << 10 for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
     return total
 
 

@@ -102,7 +102,7 @@ class Study(StudySpec):
         places: `executor`, `devices`, `per_device` and `address`, as the options of `phoropter run`. Under torchrun all processes
         must call it: they train each network together, and all get the results.
         Raises what `plan` raises; DiskError and MemoryShortageError where no later run could be computed either;
-        KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, from whose checkpoints the same call goes on; RunError of another process.
+        KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, from whose checkpoints the same call goes on; RunError of another.
         """
         from phoropter.results.remote_store import open_place
         from phoropter.results.store import Store

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from phoropter.core.files import digest_file
 from phoropter.data.sources import file_hashes
 from phoropter.data.sources.file_hashes import file_digests, memoize_by_files
 
@@ -129,3 +130,12 @@ def test_text_names_a_file_as_a_path_does(tmp_path: Path, monkeypatch: pytest.Mo
     first = file_digests(list(map(str, paths)))
     monkeypatch.setattr(file_hashes, "_hash_file", lambda path: "hashed again")
     assert file_digests(paths) == first
+
+
+def test_digests_of_more_files_than_a_task_takes_come_in_their_order(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{row}.bin" for row in range(150)]
+    for row, path in enumerate(paths):
+        path.write_bytes(bytes([row]) * row)
+    paths[97].unlink()
+    expected = [digest_file(path) if path.exists() else "unreadable FileNotFoundError" for path in paths]
+    assert file_digests(paths) == expected

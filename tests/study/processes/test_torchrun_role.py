@@ -1,4 +1,4 @@
-"""Who computes: this process alone, or the first of torchrun's, whom the others help; test_helper_process.py has real processes."""
+"""Who computes: this process alone, or torchrun's first, whom the others help; test_helper_process.py has real processes."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 
@@ -29,6 +30,7 @@ UNREADABLE = "unreadable"
 SETTLED_S = 2.0  # a file younger than this is not cached
 _THREADS = min(16, 4 * count_usable_cores())
 _KEYS_PER_QUERY = 500
+_FILES_PER_TASK = 64
 SUM_BYTES = 8
 
 
@@ -43,8 +45,10 @@ def file_digests(paths: Sequence[Path | str]) -> list[str]:
     known = _load_entries(dict(zip(keys, stamps, strict=True)))
     missing = [row for row, key in enumerate(keys) if key not in known]
     if missing:
-        with ThreadPoolExecutor(_THREADS) as pool:
-            fresh = dict(zip(missing, pool.map(_hash_file, [Path(paths[row]) for row in missing], chunksize=64), strict=True))
+        blocks = [missing[start : start + _FILES_PER_TASK] for start in range(0, len(missing), _FILES_PER_TASK)]
+        with ThreadPoolExecutor(_THREADS) as pool:  # a task for each file would take 2 KB of memory for it
+            hashed = pool.map(lambda rows: [_hash_file(Path(paths[row])) for row in rows], blocks)
+            fresh = dict(zip(missing, chain.from_iterable(hashed), strict=True))
         _store_entries([(keys[r], stamps[r], d.encode()) for r, d in fresh.items() if not d.startswith(UNREADABLE)])
         known |= {keys[row]: file_digest.encode() for row, file_digest in fresh.items()}
     return [known[key].decode() for key in keys]
