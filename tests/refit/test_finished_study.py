@@ -21,6 +21,7 @@ from phoropter.models.timm_compat import import_timm
 from phoropter.refit.finished_study import open_finished_study
 from phoropter.refit.refit import RefitOptions, refit_candidate
 from phoropter.study.executors import execute_study
+from phoropter.study.smoke_scale import make_smoke_version
 from phoropter.study.spec import read_study
 from phoropter.study.worker import ComputeOptions
 from small_pictures import draw_dark_and_light, run_small_study
@@ -159,6 +160,19 @@ def test_a_frozen_study_is_opened_with_the_seeds_it_ran(tmp_path: Path, protocol
     store = execute_study(study, tmp_path / "out", lambda event: None, options=ComputeOptions("cpu", threads=1))
     n_seeds = 1 if "seeds" in protocol else 5
     assert len(open_finished_study(store.folder, lambda event: None).planned_runs("a")) == 2 * n_seeds
+
+
+def test_a_smoke_version_is_opened_and_its_runs_are_found(tmp_path: Path) -> None:
+    """Its candidates and its recipe are recorded in full, with augmentation steps."""
+    text = "name: s\ndata: {digits: true, size: 32, max_samples: 40}\nprotocol: {split: stratified-k-fold, folds: 2}\n"
+    (tmp_path / "s.yaml").write_text(
+        text + "candidates: [{name: a, baseline: colour-texture}, {name: b, baseline: mean-image}]\n"
+    )
+    small = make_smoke_version(read_study(tmp_path / "s.yaml")[0])
+    assert small.parsed_recipe.augment
+    store = execute_study(small, tmp_path / "out", lambda event: None, options=ComputeOptions("cpu", threads=1))
+    opened = open_finished_study(store.folder, lambda event: None)
+    assert {run.key for run in opened.planned.runs} == {run.key for run in store.runs()} != set()
 
 
 def test_data_that_were_moved_are_named_and_must_be_the_same(tmp_path: Path) -> None:

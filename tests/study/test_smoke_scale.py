@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from phoropter.core.spec import SourceMap, validate_as
 from phoropter.models.catalog import check_size
 from phoropter.results.stats.trends import MIN_EPOCHS
 from phoropter.study.plan import plan_study
+from phoropter.study.records.other_study import restore_written_out, study_to_plain
 from phoropter.study.smoke_scale import (
     FROZEN_FOLDS,
     FROZEN_ROWS,
@@ -177,6 +180,7 @@ def test_weights_at_hand_stand_in_frozen_and_fusions_of_them_are_trained_to_the_
         assert c.recipe.total_epochs == HEAD_EPOCHS and all(
             b.weights_path == str(weights / f"{b.name}.mine.safetensors") for b in c.backbones
         )
+        assert {p.lr for p in c.recipe.phases} == {3e-4}, "its heads are dense"
     assert [p.protocol.folds for p in small_parts("sonic-wesad")[:2]] == [FROZEN_FOLDS, 2]
     assert small.data.max_samples == FROZEN_ROWS and small_parts("attention-or-convolution")[0].data.max_samples == MAX_ROWS
     assert small.data.size == 128 and {b.size for c in small.parsed_candidates for b in c.backbones} == {128, 126}
@@ -203,6 +207,16 @@ def test_a_solved_teacher_stays_solved_and_nothing_else_is_told(tmp_path: Path) 
     assert (
         recipe.l2_penalties and recipe.total_epochs == 1 and not any("teachers" in said for said in small.context.smoke_changes)
     )
+
+
+@pytest.mark.parametrize("name", ["vit-teaches-cnn", "sonic-wesad", "clinical-questions", "attention-or-convolution"])
+def test_what_is_recorded_of_a_smoke_version_reads_as_the_same_study(name: str) -> None:
+    """`refit` and `report` read study.json: recipes are whole there, with the name of each augmentation step."""
+    for small in small_parts(name):
+        recorded = restore_written_out(json.loads(json.dumps(study_to_plain(small))), SourceMap())
+        again = validate_as(StudySpec, recorded).with_context(base=small.context.base)
+        assert again.parsed_candidates == small.parsed_candidates and again.sweep == small.sweep
+        assert again.parsed_recipe == small.parsed_recipe
 
 
 def test_students_keep_random_networks_and_teachers_take_weights(weights: Path) -> None:

@@ -54,7 +54,8 @@ class Spec(BaseModel):
 
     def plain_changes(self) -> dict[str, Any]:
         """JSON-ready plain data without defaults, but with the `kind` of each part, without which it would be read as another."""
-        return _add_kinds(self, self.model_dump(mode="json", exclude_defaults=True))
+        changes: dict[str, Any] = _add_kinds(self, self.model_dump(mode="json", exclude_defaults=True))
+        return changes
 
     def with_changes(self: SpecT, **changes: Any) -> SpecT:
         """A copy with some fields changed, validated again."""
@@ -74,13 +75,16 @@ class PublicSpec(Spec):
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
 
-def _add_kinds(model: BaseModel, plain: dict[str, Any]) -> dict[str, Any]:
-    full = dict(plain)
-    for name, value in plain.items():
-        part = getattr(model, name, None)
-        if isinstance(part, BaseModel) and isinstance(value, dict):
-            full[name] = _add_kinds(part, value)
-    return full | ({"kind": getattr(model, "kind")} if "kind" in type(model).model_fields else {})  # noqa: B009
+def _add_kinds(value: Any, plain: Any) -> Any:
+    """Plain data of a value with the `kind` of each spec in it, also in lists and mappings, where augmentation steps stand."""
+    if isinstance(value, BaseModel) and isinstance(plain, dict):
+        full = {name: _add_kinds(getattr(value, name, None), part) for name, part in plain.items()}
+        return full | ({"kind": getattr(value, "kind")} if "kind" in type(value).model_fields else {})  # noqa: B009
+    if isinstance(value, Mapping) and isinstance(plain, dict):
+        return {name: _add_kinds(value.get(name), part) for name, part in plain.items()}
+    if isinstance(value, list | tuple) and isinstance(plain, list) and len(value) == len(plain):
+        return [_add_kinds(*pair) for pair in zip(value, plain, strict=True)]
+    return plain
 
 
 SpecT = TypeVar("SpecT", bound=Spec)

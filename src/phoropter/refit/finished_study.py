@@ -24,7 +24,7 @@ from phoropter.study.compute import decode_images
 from phoropter.study.load import load_study
 from phoropter.study.plan import Plan, PlannedRun, make_plan
 from phoropter.study.progress import ProgressCallback
-from phoropter.study.records.other_study import state_seeds
+from phoropter.study.records.other_study import restore_written_out, state_seeds
 from phoropter.study.records.study_record import read_base
 from phoropter.study.side_runs.tuned_run import recall_tuned_run
 from phoropter.study.spec import StudySpec
@@ -92,6 +92,7 @@ def open_finished_study(
     content = store.study
     source = SourceMap(str(folder / "study.json"))
     plain = _restore_extensions(state_seeds(content["study"]), _find_study_code(content, folder, extensions))
+    plain = restore_written_out(plain, source)
     if data is not None and not isinstance(data, Path):
         plain["data"] = {**plain["data"], "object": data}
     study = validate_as(StudySpec, plain, source).with_context(source=source, base=read_base(content, folder))

@@ -46,3 +46,4 @@ def test_a_rate_that_yaml_reads_as_text_is_a_number() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_survive_a_round_trip(name: str) -> None:
     assert Recipe.model_validate(PRESETS[name].plain()) == PRESETS[name]
+    assert parse_recipe(PRESETS[name].plain_changes(), PRESETS["as-is"], swept=True) == PRESETS[name]

@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from phoropter.core.errors import StoreError
+from phoropter.core.spec import SourceMap, validate_as
 from phoropter.results.store import Store
 from phoropter.study.plan import Plan
 from phoropter.study.records.extensions_used import replace_extensions
 from phoropter.study.spec import StudySpec
+from phoropter.training.candidates.candidate import Candidate
+from phoropter.training.candidates.entry import CandidateEntry
+from phoropter.training.candidates.recipe import Recipe
 
 _PARTS = ("data", "protocol", "recipe", "candidates", "sweep", "tune")  # on which run keys depend
 
@@ -65,3 +69,15 @@ def state_seeds(plain: Mapping[str, Any]) -> dict[str, Any]:
     Without them a study of frozen networks that asked for one seed would be read as one that leaves it open, and get five.
     """
     return {**plain, "protocol": {"seeds": [0], **(plain.get("protocol") or {})}}
+
+
+def restore_written_out(plain: Mapping[str, Any], source: SourceMap) -> dict[str, Any]:
+    """A recorded study as a StudySpec reads it: candidates and recipe that a smoke version wrote out in full, as these again.
+
+    Others stand in study.json as a study file has them, and stay. Raises SpecError for what is neither.
+    """
+    entries, short = plain["candidates"], set(CandidateEntry.model_fields)
+    if all(not isinstance(entry, Mapping) or set(entry) <= short for entry in entries):
+        return dict(plain)
+    candidates = [validate_as(Candidate, entry, source, ("candidates", i)) for i, entry in enumerate(entries)]
+    return {**plain, "candidates": candidates, "recipe": validate_as(Recipe, plain["recipe"], source, ("recipe",))}
