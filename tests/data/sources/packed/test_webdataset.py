@@ -17,6 +17,7 @@ from PIL import Image
 from phoropter.core.errors import DataError
 from phoropter.data.inspect import detect_data_spec
 from phoropter.data.source_table import detect_source
+from phoropter.data.sources import file_hashes
 from phoropter.data.sources.packed import webdataset
 from phoropter.data.sources.packed.webdataset import open_webdataset
 from phoropter.data.spec import open_dataset
@@ -249,3 +250,29 @@ def test_dicom_in_a_tar_is_refused_without_a_name(tmp_path: Path, write_dicom: C
     with pytest.raises(DataError, match=r"a\.tar: it holds DICOM files.*unpack them into a folder") as caught:
         open_dataset(detect_data_spec(path)).read(0)
     assert "MILLER" not in str(caught.value)
+
+
+def test_a_tar_is_gone_through_once_as_long_as_it_is_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHOROPTER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(file_hashes, "SETTLED_S", -1e9)
+    values = [1, 2.5, "wörd", True, None, float("inf"), ["a", 3]]
+
+    def make_json(row: int) -> bytes:
+        return json.dumps({"label": row % 2, "extra": values[row], "group": f"g\udc80{row}"}).encode()
+
+    path = pack(tmp_path / "x.tar", samples(count=7, prefix="a/", json=make_json))
+    scanned = webdataset._scan_samples(path, {"extra"})
+    first = open_webdataset(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(webdataset, "_scan_samples", None)
+        again = open_webdataset(path)
+    assert again.ids.tolist() == first.ids.tolist() and again.labels.tolist() == first.labels.tolist()
+    assert again.groups is not None and first.groups is not None and again.groups.tolist() == first.groups.tolist()
+    for row in range(7):
+        np.testing.assert_array_equal(again.read(row), pixels(row))
+    webdataset._read_samples(path, {"site": "extra"})
+    with monkeypatch.context() as patch:
+        patch.setattr(webdataset, "_scan_samples", None)
+        assert webdataset._read_samples(path, {"site": "extra"}) == scanned  # every field, from the index
+    pack(path, samples(count=5, json=make_json))
+    assert len(open_webdataset(path)) == 5
