@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREADS = ("OMP_NUMTHREADS", "OPENBLAS_NUMTHREADS", "MKL_NUMTHREADS")
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ def write(name: str, rows: Iterable[dict[str, Any]]) -> None:
 
 def one_thread(file: str) -> None:
     """Starts the benchmark again with one thread: claims are per core, and NumPy and torch read this when they are imported."""
-    if any(os.environ.get(name) != "1" for name in _THREADS):
-        os.execve(sys.executable, [sys.executable, file, *sys.argv[1:]], os.environ | dict.fromkeys(_THREADS, "1"))
+    if any(os.environ.get(name) != "1" for name in THREADS):
+        os.execve(sys.executable, [sys.executable, file, *sys.argv[1:]], os.environ | dict.fromkeys(THREADS, "1"))
 
 
 def run_process(arguments: Iterable[str], folder: Path) -> tuple[float, float]:
@@ -122,7 +122,7 @@ def machine() -> str:
         names = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     except OSError:
         names = []
-    used = os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))
+    used = os.environ.get("OMP_NUMTHREADS", str(os.cpu_count()))
     return f"{names[0] if names else platform.processor() or platform.machine()}, {used} of {os.cpu_count()} cores"
 
 

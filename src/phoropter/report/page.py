@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import phoropter
@@ -14,11 +15,14 @@ from phoropter.report.model_card import build_model_card
 from phoropter.report.reliability import describe_reliability
 from phoropter.report.render.document import Document, Notice, resolve_output_paths
 from phoropter.report.render.kept_report import WrittenReport
+from phoropter.report.render.section import Section
+from phoropter.report.render.side_by_side import call_side_by_side, can_fork
+from phoropter.report.render.svg import load_drawing
 from phoropter.report.render.table import one_line
 from phoropter.report.render.wording import count_with_noun, list_names
 from phoropter.report.sections.candidates.leaderboard import leaderboard_table
 from phoropter.report.sections.claim_sentences import describe_claim
-from phoropter.report.sections.order import build_sections
+from phoropter.report.sections.order import select_builders
 from phoropter.report.sections.predictions.mistakes_file import MISTAKES_FILE, write_mistakes_file
 from phoropter.report.sections.study import leakage, provenance
 from phoropter.report.sections.study.controls import describe_failed_controls
@@ -64,7 +68,7 @@ def create_report(inputs: ReportInput, out: Path | None = None, sections: Sequen
     sentences, small_print = conclusion.write_conclusion(summary, comparisons, inputs.answers, found)
     sentences = [*describe_claim(summary, inputs.answers), *sentences]
     page, files = resolve_output_paths(store.folder / "report", out)
-    *own, last = build_sections(inputs)
+    *own, last = _build_beside_mistakes(inputs, files)
     document = Document(
         str(summary.study.get("name", summary.folder.name)),
         study_subtitle(summary),
@@ -77,10 +81,22 @@ def create_report(inputs: ReportInput, out: Path | None = None, sections: Sequen
     )
     write_text(files / "model-card.md", build_model_card(inputs))
     write_text(files / STATEMENT_FILE, build_statement(inputs))
-    if not summary.is_multi_label:
-        write_mistakes_file(inputs, files / "tables" / MISTAKES_FILE)
     said = tuple(map(one_line, (*sentences, *small_print)))
     return WrittenReport(document.write(page, files), leaderboard_table(summary), said)
+
+
+def _build_beside_mistakes(inputs: ReportInput, files: Path) -> list[Section]:
+    """The sections; the table of mistakes is written meanwhile, where the study has one."""
+    tasks: list[Callable[[], Section | None]] = [partial(build, inputs) for build in select_builders(inputs)]
+    if not inputs.summary.is_multi_label:
+        tasks.insert(0, partial(_write_mistakes, inputs, files / "tables" / MISTAKES_FILE))
+    if can_fork():
+        load_drawing()
+    return [section for section in call_side_by_side(tasks) if section is not None]
+
+
+def _write_mistakes(inputs: ReportInput, path: Path) -> None:
+    write_mistakes_file(inputs, path)
 
 
 def read_report_input(folder: Path | str, progress: Callable[[int, int], None] | None = None) -> ReportInput:

@@ -110,6 +110,14 @@ class RenderedFigure:
     def _repr_svg_(self) -> str:
         return self.svg.decode("utf-8")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, to which a painter cannot be sent: all but PNG, which a page does not show."""
+        return vars(self) | {"draw_png": _refuse_png}
+
+
+def _refuse_png() -> bytes:
+    raise SpecError("a figure that was drawn by another process has no PNG; save it as .svg or .pdf")
+
 
 FigureSize = tuple[float, float]
 FigurePainter = Callable[["Figure"], None]
@@ -137,6 +145,15 @@ def draw_wide_figure(
         _to_inline_svg(svg, name, caption, alt), _to_inline_svg(small, f"{name}-narrow", caption, alt)
     )
     return RenderedFigure(name, caption, alt, both, svg, pdf, True, partial(_render_png, name, size, paint))
+
+
+def load_drawing() -> None:
+    """Imports what all figures need, so that a process forked afterwards has it."""
+    import matplotlib.backends.backend_pdf
+    import matplotlib.backends.backend_svg
+    import matplotlib.figure  # noqa: F401
+
+    font_families()
 
 
 def _render_files(name: str, size: FigureSize, paint: FigurePainter, pdf: bool = True) -> tuple[bytes, bytes]:

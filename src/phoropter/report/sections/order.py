@@ -90,11 +90,6 @@ ONE_CLASS_SECTIONS = frozenset(
 )
 
 
-def build_sections(inputs: ReportInput) -> list[Section]:
-    """The sections that have something to show, in order."""
-    return [section for build in select_builders(inputs) if (section := build(inputs)) is not None]
-
-
 def select_builders(inputs: ReportInput) -> list[Callable[[ReportInput], Section | None]]:
     """The functions that build the sections of this study's page, in order: those of one class a row where rows have one."""
     left_out = ONE_CLASS_SECTIONS if inputs.summary.is_multi_label else frozenset()
