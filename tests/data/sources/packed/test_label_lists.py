@@ -89,6 +89,11 @@ def test_files_that_name_their_labels_keep_their_order_and_labels_that_no_row_ha
     assert labels.tolist() == [[0, 1, 0, 0], [-1] * 4, [0, 0, 0, 0], [1, 0, 0, 1]]
 
 
+def test_two_labels_of_one_name_stay_two() -> None:
+    labels, classes = join_label_lists([NamedLabels("a", [[0], [1, 2]], ["crane", "mass", "crane"])])
+    assert classes == ("crane #0", "mass", "crane #2") and labels.tolist() == [[1, 0, 0], [0, 1, 1]]
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

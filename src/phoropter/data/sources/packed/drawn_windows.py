@@ -51,7 +51,7 @@ def describe_drawing(dataset: Dataset, view: Mapping[str, Any] | None) -> dict[b
     if not list_window_columns(dataset):
         return {}
     said = {"notes": dataset.notes, "view": view, "pools_grey_scale": getattr(dataset.pictures, "pools_grey_scale", False)}
-    return {METADATA_KEY: json.dumps(said, allow_nan=False).encode()}
+    return {METADATA_KEY: json.dumps(said).encode()}
 
 
 def read_drawn_windows(place: str, metadata: Mapping[bytes, bytes], columns: Mapping[str, Sequence[Any]]) -> DrawnWindows | None:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.columns import clean_cell
 from phoropter.core.errors import DataError
 from phoropter.data.dataset import UNLABELLED, encode_label_sets
 from phoropter.data.labels.label_sets import check_plain_multi_label
@@ -27,9 +26,14 @@ def join_label_lists(parts: Sequence[NamedLabels]) -> tuple[NDArray[np.int64], t
 
     Raises DataError for a row that holds no list, and for a label that is no whole number or word, or not among the names.
     """
-    given = [labels for part in parts for labels in _name_lists(part)]
-    named = dict.fromkeys(clean_cell(name) for part in parts for name in part.names or ())
-    return encode_label_sets(given, [*named, *_find_others(given, named)] if named else None)
+    given: list[list[str] | None] = []
+    known: dict[str, None] = {}  # labels that a file names, whether a row has them or not
+    for part in parts:
+        rows, names = _name_lists(part)
+        given += rows
+        known |= dict.fromkeys(names if part.names is not None else ())
+    others = sorted({label for labels in given for label in labels or ()} - known.keys())
+    return encode_label_sets(given, [*known, *others] if known else None)
 
 
 def find_first_list(values: Sequence[Any]) -> int | None:
@@ -48,8 +52,8 @@ def check_packed_options(known: tuple[str, ...]) -> Any:
     return check_options
 
 
-def _name_lists(part: NamedLabels) -> list[list[str] | None]:
-    """The names of each row's labels, each once; None where they are not known."""
+def _name_lists(part: NamedLabels) -> tuple[list[list[str] | None], tuple[str, ...]]:
+    """(the names of each row's labels, each once; None where they are not known, the names of all labels)."""
     rows = [None if value is None else _as_list(value, part.place) for value in part.values]
     flat = [label for row in rows for label in row or ()]
     numbers, names = convert_labels(flat, part.names, part.place)
@@ -59,12 +63,7 @@ def _name_lists(part: NamedLabels) -> list[list[str] | None]:
             f"{part.place}: a label in a list is {flat[at]!r}; leave it out, or give no list where labels are not known"
         )
     words = iter(names[number] for number in numbers.tolist())
-    return [None if row is None else list(dict.fromkeys(next(words) for _ in row)) for row in rows]
-
-
-def _find_others(given: Sequence[Sequence[str] | None], named: dict[str, None]) -> list[str]:
-    """Labels of files that name none, where other files do."""
-    return sorted({label for labels in given for label in labels or ()} - named.keys())
+    return [None if row is None else list(dict.fromkeys(next(words) for _ in row)) for row in rows], names
 
 
 def _as_list(value: Any, place: str) -> list[Any]:
