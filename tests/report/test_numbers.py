@@ -135,6 +135,8 @@ def test_per_class(page: Tags, again: Again) -> None:
     first, *others = again.order
     y, a = again.together(first, "label"), again.together(first, "answer")
     p, r, f, n = sk.precision_recall_fscore_support(y, a, zero_division=0)
+    mean = f"precision {p.mean() * 100:.1f} %, recall {r.mean() * 100:.1f} %, F1 {f.mean() * 100:.1f} %"
+    assert f"Mean of the classes: {mean}; all runs pooled, {len(y):,} rows." in page.text
     shown = page.columns("per-class")
     assert sorted(shown) == sorted(CLASSES)
     for k, name in enumerate(CLASSES):

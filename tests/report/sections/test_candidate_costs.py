@@ -81,6 +81,10 @@ def test_table_and_card_show_the_time_to_an_answer_where_it_is_known_and_say_wha
 
     plain = cost_table(made_summary())
     assert not any("Answer" in column.name for column in plain.columns) and "frozen" not in str(plain.note)
+    assert "Epoch" not in [column.name for column in plain.columns], "nothing was trained by epochs"
+    by_epoch = cost_table(made_summary(epochs=5, train_pass_seconds=30.0))
+    cells = dict(zip([c.name for c in by_epoch.columns], by_epoch.rows[0].values, strict=True))
+    assert cells["Epoch"] == (40 - 30) / 5
     summary = made_summary(answer_seconds_1=0.02, answer_seconds_32=0.4, train_pass_seconds=30.0)
     table = cost_table(summary)
     cells = dict(zip([c.name for c in table.columns], table.rows[0].values, strict=True))

@@ -31,7 +31,8 @@ def percentages(figure: RenderedFigure) -> list[int]:
 
 
 def count_right(store: Store, names: tuple[str, ...]) -> list[int]:
-    answers = [p for run in store.runs() if run.record["candidate"]["name"] in names and (p := run.load_predictions()) is not None]
+    runs = [run for run in store.runs() if run.record["candidate"]["name"] in names]
+    answers = [p for run in runs if (p := run.load_predictions()) is not None]
     right = np.concatenate([p.logits.argmax(1) == p.labels for p in answers])
     return [round(1000 * right.mean()), len(right)]
 

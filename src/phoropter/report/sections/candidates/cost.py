@@ -10,7 +10,7 @@ from phoropter.report.render.section import Section
 from phoropter.report.render.table import Column, Table, TableRow
 from phoropter.report.sections.candidate_costs import SHARED_PASSES, describe_shown_size, shares_passes
 from phoropter.report.sections.candidate_values import primary_metric_interval
-from phoropter.report.summary.model import StudySummary
+from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.report.summary.report_input import ReportInput
 
 _COST_AXES = (
@@ -29,6 +29,7 @@ COST_COLUMNS = (
     ("answer_seconds_32", Column("Answer, 32 images", "duration", "the same for 32 images together")),
     ("peak_memory_bytes", Column("Memory", "bytes", "peak of a run, median over runs")),
 )
+_EPOCH = Column("Epoch", "duration", "of training, without the one pass of frozen backbones; median over runs")
 _OPTIONAL = ("answer_seconds_1", "answer_seconds_32")  # unknown to studies of earlier versions
 
 
@@ -51,6 +52,9 @@ def cost_table(summary: StudySummary) -> Table:
     """A row for each candidate: size, speed, time and memory."""
     values = {name: [c.median_cost(name) for c in summary.candidates] for name, _ in COST_COLUMNS}
     shown = [(name, column) for name, column in COST_COLUMNS if name not in _OPTIONAL or np.isfinite(values[name]).any()]
+    values["epoch"] = [_median_epoch_seconds(c) for c in summary.candidates]
+    if np.isfinite(values["epoch"]).any():
+        shown.insert([name for name, _ in shown].index("train_seconds") + 1, ("epoch", _EPOCH))
     rows = tuple(TableRow((c.name, *(values[name][place] for name, _ in shown))) for place, c in enumerate(summary.candidates))
     notes = ["Medians over runs, measured on the machine named under Provenance."]
     notes += [SHARED_PASSES] if shares_passes(summary.candidates) else []
@@ -58,3 +62,10 @@ def cost_table(summary: StudySummary) -> Table:
     notes[-1] += " together have one peak."
     notes += [size] if (size := describe_shown_size(summary)) else []
     return Table("costs", "Cost of each candidate", (Column("Candidate"), *(c for _, c in shown)), rows, " ".join(notes))
+
+
+def _median_epoch_seconds(candidate: CandidateResults) -> float:
+    """NaN where nothing was trained by epochs, as with solved heads and averages."""
+    costs = [run.cost for run in candidate.runs if run.cost.get("epochs") and run.cost.get("train_seconds") is not None]
+    each = [(cost["train_seconds"] - (cost.get("train_pass_seconds") or 0.0)) / cost["epochs"] for cost in costs]
+    return float(np.median(each)) if each else float("nan")

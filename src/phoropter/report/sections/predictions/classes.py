@@ -67,7 +67,10 @@ def per_class_table(summary: StudySummary, candidates: Sequence[CandidateResults
         TableRow((*_class_values(metrics, k, summary.classes[k]), *(float(recall[k]) for recall in recalls)))
         for k in np.argsort(metrics.recall, kind="stable")
     )
-    return Table("per-class", f"Classes by the recall of {first.name}, lowest first", columns, rows, max_html_rows=20)
+    means = (("precision", metrics.precision), ("recall", metrics.recall), ("F1", metrics.f1))
+    overall = ", ".join(f"{name} {values.mean() * 100:.1f} %" for name, values in means)
+    note = f"Mean of the classes: {overall}; all runs pooled, {int(metrics.support.sum()):,} rows."
+    return Table("per-class", f"Classes by the recall of {first.name}, lowest first", columns, rows, note, max_html_rows=20)
 
 
 def _class_values(m: ClassMetrics, k: int, name: str) -> tuple[str, int, float, float, float]:
