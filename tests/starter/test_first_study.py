@@ -343,6 +343,8 @@ def test_weights_at_hand_and_time_decide_the_candidates(first: FirstStudy, tmp_p
 
 def test_what_init_reckons_is_what_plan_reckons(first: FirstStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    call("init", "d", "-o", Path("none.yaml"))
+    assert "If you have files of weights, set PHOROPTER_WEIGHTS" in Path("none.yaml").read_text(encoding="utf-8")
     for name in ("resnet50.a1_in1k", "efficientnet_b0.ra_in1k"):
         put(tmp_path / "weights" / f"{name}.safetensors", b"stands for weights")
     for hours in ("1", "0.01", "0.0001"):

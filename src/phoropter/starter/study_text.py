@@ -97,7 +97,9 @@ def _candidate_lines(candidates: ChosenCandidates, hours: float) -> list[str]:
     lines += [f"  # not used: {_one_line(name)}: {' '.join(why.split())}" for name, why in candidates.unused.items()]
     if candidates.missing:
         at_random = all(each.entry.get("weights") == "random" for each in candidates.chosen)
-        lines += ["  # These start at random: no pretrained weights are on this machine."] if at_random else []
+        if at_random:
+            lines.append("  # These start at random: no pretrained weights were found on this machine.")
+            lines.append("  # If you have files of weights, set PHOROPTER_WEIGHTS to their folder and call init again.")
         lines.append(f"  # To compare pretrained networks: phoropter weights get {' '.join(candidates.missing)} --to weights")
         lines.append("  # then set PHOROPTER_WEIGHTS=weights and take the comment marks off:")
         for name in candidates.missing:
