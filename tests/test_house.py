@@ -113,7 +113,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"clusters", "processes"},
         {"executors"},
     ],
-    "starter": [{"choices", "first_look"}, {"recordings_list", "study_text"}],
+    "starter": [{"choices", "first_look"}, {"recordings_table", "study_text"}, {"recordings_list"}],
     "report": [
         {"render", "summary"},
         {"custom_section", "figures", "study_pairing"},

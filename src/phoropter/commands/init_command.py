@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from phoropter.starter.first_look import FirstLook
+    from phoropter.starter.recordings_list import RecordingsList
 
 
 @click.command("init")
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("study.yaml"), help="The file (default: study.yaml).")
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Time to compute (default: 1).")
 @click.option("--yes", is_flag=True, help="Take guessed groups without asking.")
-def init_command(path: Path, out: Path, hours: float, yes: bool) -> None:
+@click.option(
+    "--table",
+    type=click.Path(path_type=Path),
+    help="Of a folder of recordings: a CSV or Parquet table of what is known of each (labels, outcomes, hospital), by its name.",
+)
+@click.option("--outcome", metavar="RULE", help="Of recordings: classes by an outcome, as in 'pH<=7.15'.")
+def init_command(path: Path, out: Path, hours: float, yes: bool, table: Path | None, outcome: str | None) -> None:
     """Write a commented study of the images or recordings at PATH, which runs as it is.
 
     Groups are guessed from columns and names; on a terminal you are asked whether the guess is right.
@@ -35,7 +42,7 @@ def init_command(path: Path, out: Path, hours: float, yes: bool) -> None:
     if out.exists():
         raise SpecError(f"{out} is there already; name another file with -o, or remove it")
     to = make_console()
-    look = _settle_groups(_look_at_anything(path, out, to), to, yes)
+    look = _settle_groups(_look_at_anything(path, out, to, table, outcome), to, yes)
     protocol = choose_protocol(look.dataset)
     candidates = choose_candidates(FirstStudy(make_study_name(look.dataset.name), look.spec, protocol), hours)
     write_text(out, write_study_text(look, protocol, candidates, out, hours))
@@ -56,27 +63,45 @@ def init_command(path: Path, out: Path, hours: float, yes: bool) -> None:
     print_line(to, f"written: {out}; next: phoropter plan {out}")
 
 
-def _look_at_anything(path: Path, out: Path, to: Console) -> FirstLook:
+def _look_at_anything(path: Path, out: Path, to: Console, table: Path | None, outcome: str | None) -> FirstLook:
     """What lies at a path. Of a folder of recordings without a manifest, one is written beside the study and opened."""
     from phoropter.core.errors import DataError, SpecError
+    from phoropter.signals.outcomes import OUTCOME_CLASSES, list_outcome_keys
     from phoropter.starter.first_look import look_at_path
     from phoropter.starter.recordings_list import write_recordings_list
 
-    try:
-        return look_at_path(path)
-    except DataError:
-        written = write_recordings_list(path, out) if path.is_dir() else None
+    if outcome is not None:
+        list_outcome_keys(outcome)  # a malformed rule is refused before anything is read
+    more = {} if outcome is None else {"outcome": outcome, "positive": OUTCOME_CLASSES[1]}
+    if table is None:
+        try:
+            return look_at_path(path, more)
+        except (DataError, SpecError):  # of recordings it says below what to do
+            written = write_recordings_list(path, out) if path.is_dir() else None
+            if written is None:
+                raise
+    else:
+        written = write_recordings_list(path, out, table, outcome) if path.is_dir() else None
         if written is None:
-            raise
-    told = f"labels by {written.told_by}" if written.told_by else "no labels"
-    people = f"{written.people} people by their names" if written.people else "each of a person of its own"
-    print_line(to, f"written: {written.file}, a manifest of {written.count} recordings ({people}, {told}); correct what is wrong")
+            raise SpecError(f"--table goes with a folder of recordings; {path} is none")
+    _print_written(written, to)
     if written.told_by is None:
         raise SpecError(
             f"what the {written.count} recordings show is not told by names: fill in the column `label` of {written.file} "
-            f"(docs/recordings.md has others), then phoropter init {written.file} -o {out}"
+            f"(docs/recordings.md has others), then phoropter init {written.file} -o {out}; or remove it and name a table of "
+            f"labels or outcomes: phoropter init {path} --table FILE -o {out}"
         )
-    return look_at_path(written.file)
+    return look_at_path(written.file, more)
+
+
+def _print_written(written: RecordingsList, to: Console) -> None:
+    """What the manifest says, and where it comes from."""
+    told = f"labels by {written.told_by}" if written.told_by else "no labels"
+    people = f"{written.people} people by {written.people_by}" if written.people else "each of a person of its own"
+    print_line(to, f"written: {written.file}, a manifest of {written.count} recordings ({people}, {told}); correct what is wrong")
+    if written.left_out:
+        shown = f"{', '.join(written.left_out[:3])}{' …' if len(written.left_out) > 3 else ''}"
+        print_line(to, f"left out: {len(written.left_out)} recordings that the table does not have ({shown})")
 
 
 def _is_terminal() -> bool:

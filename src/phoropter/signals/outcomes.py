@@ -33,15 +33,29 @@ def outcome_class(outcome: Outcome, rule: str, where: str = "outcome") -> str | 
     >>> outcome_class({"Apgar1": 6.0, "Apgar5": 8.0}, "apgar<=6"), outcome_class({"pH": 7.2}, "pH<=7.15")
     ('high-risk', 'normal')
     """
-    match = _RULE_PATTERN.match(rule)
-    if match is None:
-        raise SpecError(f"label rule {rule!r}: expected a name, a comparison and a number, such as apgar<=6 or pH<7.15")
-    name, holds, limit = match[1], _OPERATORS[match[2]], float(match[3])
-    keys = ("Apgar1", "Apgar5") if name.lower() == "apgar" else (name,)
+    keys, comparison, number = _parse_rule(rule)
+    holds, limit = _OPERATORS[comparison], float(number)
     verdicts = [None if (value := _get_number(outcome, key, where)) is None else holds(value, limit) for key in keys]
     if True in verdicts:
         return OUTCOME_CLASSES[1]
     return None if None in verdicts else OUTCOME_CLASSES[0]
+
+
+def list_outcome_keys(rule: str) -> tuple[str, ...]:
+    """The outcomes that a rule asks for. Raises SpecError for a malformed rule.
+
+    >>> list_outcome_keys("apgar<=6"), list_outcome_keys("pH<=7.15")
+    (('Apgar1', 'Apgar5'), ('pH',))
+    """
+    return _parse_rule(rule)[0]
+
+
+def _parse_rule(rule: str) -> tuple[tuple[str, ...], str, str]:
+    """Keys, comparison and number."""
+    match = _RULE_PATTERN.match(rule)
+    if match is None:
+        raise SpecError(f"label rule {rule!r}: expected a name, a comparison and a number, such as apgar<=6 or pH<7.15")
+    return ("Apgar1", "Apgar5") if match[1].lower() == "apgar" else (match[1],), match[2], match[3]
 
 
 def _get_number(outcome: Outcome, key: str, where: str) -> float | None:

@@ -197,8 +197,11 @@ def read_folder(
 ) -> LoadedRecordings:
     """Reads every file of a folder that matches `pattern`, in order of name.
 
-    Small and capital letters are the same; hidden files are left out. Raises DataError where no file matches.
+    Small and capital letters are the same; hidden files are left out. Raises DataError where there is no folder, or no file in it
+    that matches.
     """
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root}: check the path")
     files = sorted(file for file in root.glob(_any_case(pattern)) if not file.name.startswith("."))
     if not files:
         raise DataError(f"{root}: no {pattern} in this folder, so there is no recording to read")

@@ -15,6 +15,7 @@ from typing import Any
 
 from phoropter.core.columns import describe_unread_groups
 from phoropter.core.errors import InputProblem
+from phoropter.core.spec import validate_as
 from phoropter.core.text_table import peek_table
 from phoropter.data.dataset import Dataset
 from phoropter.data.inspect import detect_data_spec
@@ -27,7 +28,7 @@ _PATTERNS = (  # the more telling first; each has one group
     r"(?:^|/)([0-9]{2,9})[-_ ][^/]*$",
     r"(?:^|/)([A-Za-z]{1,4}[0-9]{2,9})[-_ ][^/]*$",
 )
-_LABEL_COLUMN = re.compile(r"(?i)^(label|class|category|diagnosis|target|dx|finding|species|y)$")
+LABEL_COLUMN = re.compile(r"(?i)^(label|class|category|diagnosis|target|dx|finding|species|y)$")
 _PICTURE_CELL = re.compile(r"(?i)\.(png|jpe?g|tiff?|bmp|webp|gif|dcm)$")
 _TABLE_ENDINGS = (".csv", ".tsv", ".parquet")
 
@@ -69,10 +70,13 @@ def merge_keys(keys: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     return {**keys, **more, **({"columns": columns} if columns else {})}
 
 
-def look_at_path(path: Path) -> FirstLook:
-    """Opens what lies at a path and guesses its groups. Raises DataError for what cannot be opened."""
+def look_at_path(path: Path, more: dict[str, Any] | None = None) -> FirstLook:
+    """Opens what lies at a path, with more keys of `data:`, and guesses its groups.
+
+    Raises DataError for what cannot be opened, and SpecError for a key that does not go with it.
+    """
     spec = detect_data_spec(path)
-    keys: dict[str, Any] = _name_columns(path) if spec.source == "manifest" else {}
+    keys: dict[str, Any] = {**(_name_columns(path) if spec.source == "manifest" else {}), **(more or {})}
     spec = _make_spec(spec, keys)
     dataset = open_dataset(spec)
     guess = None
@@ -87,7 +91,7 @@ def relate_path(path: Path, folder: Path) -> str:
 
 
 def _make_spec(spec: DataSpec, keys: dict[str, Any]) -> DataSpec:
-    return DataSpec.model_validate({**spec.model_dump(exclude_unset=True), **keys}) if keys else spec
+    return validate_as(DataSpec, {**spec.model_dump(exclude_unset=True), **keys}) if keys else spec
 
 
 def _name_columns(path: Path) -> dict[str, Any]:
@@ -99,7 +103,7 @@ def _name_columns(path: Path) -> dict[str, Any]:
         found = [name for name, cell in zip(header, first, strict=False) if _PICTURE_CELL.search(cell.strip())]
         columns |= {"path": found[0]} if found else {}
     if "label" not in known:
-        found = [name for name in header if _LABEL_COLUMN.match(name.strip())]
+        found = [name for name in header if LABEL_COLUMN.match(name.strip())]
         columns |= {"label": found[0]} if found else {}
     return {"columns": columns} if columns else {}
 

@@ -1,7 +1,8 @@
 """A manifest of recordings for a folder that has none: their paths, and who and what they are of as far as names tell.
 
 Labels are the folders the files lie in, else the word of their names that takes a few values, each in several files. Where
-nothing tells them, the column is left empty for somebody to fill in: what a recording shows is not to be guessed.
+nothing tells them, the column is left empty for somebody to fill in: what a recording shows is not to be guessed. A table of what
+is known of them goes before their names.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from phoropter.core.errors import SpecError
+from phoropter.core.errors import SpecError, join_words
 from phoropter.core.files import write_text
 from phoropter.core.storage.csv_cells import format_csv
 from phoropter.core.text_table import peek_table
@@ -20,6 +21,7 @@ from phoropter.signals.readers.monitor_csv import read_export
 from phoropter.signals.readers.tables import RECORDING_ENDINGS
 from phoropter.signals.readers.time_column import find_time_column
 from phoropter.starter.first_look import find_shared_numbers, relate_path
+from phoropter.starter.recordings_table import read_recordings_table
 
 _TABLE = ".csv"  # the only ending of text that a manifest of recordings may list
 MAX_CLASSES = 12
@@ -28,40 +30,71 @@ _NO_LABELS = [""]
 
 @dataclass(frozen=True)
 class RecordingsList:
-    """file: the manifest that was written · count: of recordings · people: that names tell apart; 0: they tell none
-    told_by: what the labels are taken from; None: they are empty
+    """file: the manifest that was written · count: of recordings · people: that `people_by` tells apart; 0: nothing tells them
+    told_by: what the classes are taken from; None: labels are empty · left_out: names of recordings that the table does not have
     """
 
     file: Path
     count: int
     people: int
+    people_by: str
     told_by: str | None
+    left_out: tuple[str, ...] = ()
 
 
-def write_recordings_list(folder: Path, out: Path) -> RecordingsList | None:
+def write_recordings_list(folder: Path, out: Path, table: Path | None = None, rule: str | None = None) -> RecordingsList | None:
     """Writes the manifest of the recordings in a folder beside a study file; None for a folder without recordings.
 
     Tables are recordings where they have a column of times; their rate is that of the first, and a study holds it against the
-    times of each. Raises SpecError for a manifest that is there already.
+    times of each. Raises SpecError for a manifest that is there already, and for a table that tells no classes.
+    table: of what is known of them, joined by their names · rule: of its outcomes, which makes the classes in place of labels
     """
-    files = _list_recordings(folder)
+    manifest = out.with_name(f"{folder.name}-recordings.csv")
+    files = [file for file in _list_recordings(folder) if table is None or file.absolute() != table.absolute()]
     if not files:
         return None
-    names = [file.relative_to(folder).with_suffix("").as_posix() for file in files]
-    people = _tell_people(names)
-    labels, told_by = _tell_labels(names)
-    is_table = [file.suffix.lower() == _TABLE for file in files]
-    rate = f"{read_export(files[is_table.index(True)]).rate_hz:g}" if any(is_table) else ""
-    columns = {"path": [relate_path(file.absolute(), out.absolute().parent) for file in files], "label": labels}
-    columns |= {"subject": people} if people else {}
-    columns |= {"rate_hz": [rate if has_rate else "" for has_rate in is_table]} if any(is_table) else {}
-    manifest = out.with_name(f"{folder.name}-recordings.csv")
     if manifest.exists():
         raise SpecError(
             f"{manifest} is there already: `phoropter init {manifest}` reads it; or remove it, and it is written anew"
         )
+    names = [file.relative_to(folder) for file in files]
+    stems = [name.with_suffix("").as_posix() for name in names]
+    people = _tell_people(stems)
+    labels, told_by = _tell_labels(stems)
+    columns = {"path": [relate_path(file.absolute(), out.absolute().parent) for file in files], "label": labels}
+    columns |= {"subject": people} if people else {}
+    is_table = [file.suffix.lower() == _TABLE for file in files]
+    if any(is_table):
+        rate = f"{read_export(files[is_table.index(True)]).rate_hz:g}"
+        columns["rate_hz"] = [rate if has_rate else "" for has_rate in is_table]
+    left_out: tuple[str, ...] = ()
+    people_by = "their names"
+    if table is not None:
+        known = read_recordings_table(table, [name.as_posix() for name in names], people, rule)
+        columns = {name: [cells[at] for at in known.matched] for name, cells in columns.items()} | known.columns
+        told_by = _tell_classes(table, known.columns, rule, told_by)
+        if rule:
+            columns.pop("label")
+        if "subject" in known.columns:
+            people_by = f"a column of {table.name}"
+        left_out = tuple(stem for at, stem in enumerate(stems) if at not in set(known.matched))
     write_text(manifest, format_csv([list(columns), *zip(*columns.values(), strict=True)], line_end="\n"))
-    return RecordingsList(manifest, len(files), len(set(people)), told_by)
+    return RecordingsList(manifest, len(columns["path"]), len(set(columns.get("subject", ()))), people_by, told_by, left_out)
+
+
+def _tell_classes(table: Path, columns: dict[str, list[str]], rule: str | None, told_by: str | None) -> str:
+    """What the classes are taken from. Raises SpecError where neither the table nor names nor a rule tell them."""
+    if rule:
+        return f"{rule} of {table.name}"
+    if "label" in columns:
+        return f"a column of {table.name}"
+    if told_by is None:
+        named = join_words([name.removeprefix("about.") for name in columns])
+        raise SpecError(
+            f"{table}: no column is called as labels are, and names tell none; say which outcome makes the classes, "
+            f"as in --outcome 'pH<=7.15' (there are {named}), or call the column of classes `label`"
+        )
+    return told_by
 
 
 def _list_recordings(folder: Path) -> list[Path]:

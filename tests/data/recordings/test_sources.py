@@ -180,6 +180,12 @@ def test_exports_of_a_monitor_become_a_dataset(tmp_path: Path) -> None:
     assert set(dataset.groups) == {"p0", "p1"} and set(dataset.sites) == {"ICU-0", "ICU-1"}  # type: ignore[arg-type]
     with pytest.raises(DataError, match="have the channels II or Pleth: choose one with channel"):
         open_dataset(spec)
+    named = {"channel": "Pleth", "size": 32, "representation": {"kind": "trace", "size": 32}}
+    by_file = {"monitor_csv": (tmp_path / "manifest.csv").rename(tmp_path / "ward.csv"), **named}
+    rows = np.arange(16)
+    assert open_dataset(validate_as(DataSpec, by_file)).pictures.identity(rows) == dataset.pictures.identity(rows)
+    with pytest.raises(DataError, match="there is no folder .*nowhere: check the path"):
+        open_dataset(validate_as(DataSpec, {"monitor_csv": tmp_path / "nowhere", **named}))
 
 
 def test_a_missing_database_says_where_it_can_be_had(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.errors import DataError, InputProblem
+from phoropter.core.errors import DataError, InputProblem, join_words
 from phoropter.core.files import digest, digest_array
 from phoropter.data.dataset import Dataset, encode_labels
 from phoropter.data.labels.label_sets import LabelSets
@@ -164,7 +164,8 @@ def render_recordings(
     kept, problems, table = _cut_windows(lazy, view, on_bad_input, unknown)
     if not len(table):
         first = str(table.problems[0]) if table.problems else "none has a class"
-        raise DataError(f"{name}: none of its {len(kept)} recordings gives a window: {describe_dropped(table) or first}")
+        why = f"{describe_dropped(table) or first}{_hint_outcomes(kept, view)}"
+        raise DataError(f"{name}: none of its {len(kept)} recordings gives a window: {why}")
     labels, classes = _encode_window_labels(kept, table, view.classes, unknown, multi_label)
     windows = RenderedWindows(lazy, view, tuple(recording.id for recording in kept), table)
     sites, parts = _window_column(kept, table, "site"), _window_column(kept, table, "part")
@@ -182,6 +183,14 @@ def render_recordings(
         problems=(*problems, *table.problems),
         notes=(*notes, *lazy.loaded.notes, *describe_windows(kept, view, table, subjects)),
     )
+
+
+def _hint_outcomes(recordings: Sequence[Recording], view: RecordingView) -> str:
+    """How classes are made of the outcomes of recordings without labels; nothing where there are none."""
+    keys = list(dict.fromkeys(key for recording in recordings for key in recording.outcome))
+    if view.outcome is not None or not keys or any(recording.label or recording.spans for recording in recordings):
+        return ""
+    return f"; they have outcomes ({join_words(keys, 5)}), and a rule makes classes of one, as in `outcome: {keys[0]}<=NUMBER`"
 
 
 def subsample_windows(dataset: Dataset, count: int) -> Dataset:

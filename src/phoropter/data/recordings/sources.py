@@ -109,7 +109,8 @@ def _is_manifest_of_recordings(contents: PathContents) -> bool:
     if contents.is_folder:
         if contents.suffixes.intersection(RECORDING_ENDINGS):
             raise DataError(
-                f"{contents.path} holds recordings of no known database; list them in a manifest (docs/recordings.md)"
+                f"{contents.path} holds recordings of no known database; list them in a manifest (docs/recordings.md), "
+                f"which phoropter init {contents.path} writes"
             )
         return False
     if not contents.is_file_like(".csv", ".tsv", *PARQUET_ENDINGS):

@@ -76,6 +76,7 @@ def _explain_no_pictures(scan: FolderScan, on_bad_input: str) -> str:
     suffixes = {Path(name).suffix.lower() for name in scan.other_files}
     if suffixes & _RECORDING_SUFFIXES:
         expected += "; recordings are listed in a manifest with the columns path and label, which is named as recordings"
+        expected += f" and which phoropter init {scan.root} writes"
     elif ".npy" in suffixes:
         expected += "; arrays are packed into one .npz with images and labels, which is named as npz"
     return f"{scan.root}: no pictures were found" + "".join(f" ({what})" for what in reasons) + f"; {expected}"

@@ -42,9 +42,13 @@ MAX_SAMPLES = 2**28  # of one channel: a damaged date must not ask for years of 
 
 
 def read_export_folder(root: Path, on_bad_input: OnBadInput = "stop") -> LoadedRecordings:
-    """The recordings that the folder's manifest.csv lists; without a manifest every export of the folder, without labels."""
-    if (root / MANIFEST_FILE).is_file():
-        return read_manifest(root / MANIFEST_FILE, on_bad_input, readers={".csv": _read_listed_export})
+    """The recordings that a manifest lists; without one every export of the folder, without labels.
+
+    root: a folder, whose manifest is manifest.csv, or a manifest of any name
+    """
+    manifest = root / MANIFEST_FILE if root.is_dir() else root
+    if manifest.is_file():
+        return read_manifest(manifest, on_bad_input, readers={".csv": _read_listed_export})
     return read_folder(root, on_bad_input, pattern="*.csv", read_file=read_export)
 
 
