@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from phoropter.core.delimited import detect_text_encoding, read_text_head, sniff_delimited_text
+from phoropter.core.delimited import SEPARATORS, _split_lines, detect_text_encoding, read_text_head, sniff_delimited_text
 
 
 @pytest.mark.parametrize(
@@ -69,3 +70,16 @@ def test_header_cells_are_composed_and_stripped() -> None:
 def test_names_of_columns_are_cleaned_as_everywhere() -> None:
     header = sniff_delimited_text('\ufeff"Path\u00a0 name", "sp\u200blit" ,Gro\u0308\u00dfe\na.png,train,1\n').header
     assert header == ("Path name", "split", "Größe")
+
+
+def test_separators_that_are_nowhere_change_nothing() -> None:
+    """They are not split by; the choice is the one among tables of all separators."""
+    draw = np.random.default_rng(0)
+    for _ in range(3000):
+        lines = ["".join(draw.choice(list('ab1,;\t|" .'), draw.integers(1, 12))) for _ in range(draw.integers(1, 5))]
+        lines[0] = f"a{lines[0]}"
+        tables = {separator: _split_lines(lines, separator) for separator in SEPARATORS}
+        widths = {separator: {len(row) for row in rows[1:] if row} for separator, rows in tables.items()}
+        fits = [s for s, rows in tables.items() if len(rows[0]) > 1 and widths[s] <= {len(rows[0])}]
+        wide = max(fits or SEPARATORS, key=lambda s: (s != ",", len(tables[s][0])) if fits else (len(tables[s][0]), s == ","))
+        assert sniff_delimited_text("\n".join(lines)).separator == wide, lines
