@@ -136,17 +136,22 @@ def list_files(folder: Path, name: str) -> list[Path]:
 
 @pytest.mark.nightly
 @pytest.mark.timeout(600)
-def test_a_real_slurm_queues_a_job_again_that_must_end(slurm: dict[str, str], tmp_path: Path, warm: WarmPython) -> None:
-    """It gets the signal that SLURM sends before a time limit or a pre-emption, and goes on from its checkpoint."""
+@pytest.mark.parametrize("ask", [["scancel", "--signal=USR2"], ["scontrol", "requeue"]], ids=["warned", "requeued"])
+def test_a_real_slurm_queues_a_job_again_that_must_end(
+    slurm: dict[str, str], tmp_path: Path, warm: WarmPython, ask: list[str]
+) -> None:
+    """A job that is warned before a time limit, and one that SLURM takes back without a warning, go on from their checkpoints."""
     out = tmp_path / "out"
     submitted = warm.run_command_line(["submit", "small.yaml", "-o", "out"], tmp_path, slurm)
     assert submitted.wait(60) == 0, submitted.read_log()
     wait_until(lambda: bool(list_files(out, "now.json")), 120)
-    ask_slurm(["scancel", "--signal=USR2", ask_slurm(["squeue", "-h", "-o", "%A"], slurm)], slurm)
+    ask_slurm([*ask, ask_slurm(["squeue", "-h", "-o", "%A"], slurm)], slurm)
     wait_until(lambda: bool(list_files(out, "checkpoint.pt")), 60)
     wait_until(lambda: not ask_slurm(["squeue", "-h"], slurm), 240)
     (run,) = Store(out).runs()
-    assert "Requeued job" in read_logs(out / "jobs") and len(run.history) == 300
+    logs = read_logs(out / "jobs")
+    assert logs.count("Starting with JobEnvironment") == 2 and ("Requeued job" in logs) == (ask[0] == "scancel")
+    assert len(run.history) == 300
 
 
 @pytest.mark.nightly
