@@ -45,3 +45,17 @@ def test_unit_gradients_of_one_unit_a_row_add_up_to_nothing(name: str) -> None:
     value, slopes = registry.get_metric(name).compute_unit_gradient(answers, np.arange(90), 90)
     assert value == registry.get_metric(name).compute_value(answers)
     assert slopes.any() and slopes.sum() == pytest.approx(0, abs=1e-8)
+
+
+def test_rows_that_are_selected_keep_their_answers_and_are_no_copy_where_they_are_a_block() -> None:
+    draw = np.random.default_rng(3)
+    for labels in (draw.integers(0, 4, 30), draw.integers(0, 2, (30, 4))):  # of one class a row, and of several labels
+        given = LabelledProbabilities(labels, draw.dirichlet(np.ones(4), 30))
+        for rows in (np.arange(7, 19), np.array([2, 3, 5, 11]), np.array([], dtype=np.int64)):
+            part, plain = given.select_rows(rows), LabelledProbabilities(labels[rows], given.probabilities[rows])
+            assert np.array_equal(part.labels, plain.labels) and np.array_equal(part.probabilities, plain.probabilities)
+            assert np.array_equal(part.predicted_labels, plain.predicted_labels)
+            assert np.array_equal(part.label_probabilities, plain.label_probabilities)
+            assert np.shares_memory(part.probabilities, given.probabilities) == (len(rows) == 12)
+            if labels.ndim == 1:
+                assert np.array_equal(part.confidence, plain.probabilities.max(axis=1, initial=0))

@@ -26,8 +26,6 @@ N_BINS = 15  # of the calibration error: Guo et al. 2017, "On Calibration of Mod
 TOP_K = 5
 DIFFERENCE_STEP = 1e-4  # of a row, in numeric derivatives
 
-_OF_ROWS = ("predicted_labels", "confidence", "label_probabilities")  # cached columns of LabelledProbabilities
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Layout = tuple[Any, ...]  # numbers; of a user's metric the rows themselves
@@ -64,11 +62,11 @@ class LabelledProbabilities:
         return cls(truth.astype(np.int64, copy=False), values)
 
     def select_rows(self, rows: Ints) -> LabelledProbabilities:
-        """Some rows by their numbers, in ascending order: no copy where they stand side by side. What is derived goes along."""
+        """Some rows by their numbers, in ascending order, with their answers: no copy where they stand side by side."""
         is_block = len(rows) > 0 and rows[-1] - rows[0] + 1 == len(rows)
         chosen: Any = slice(int(rows[0]), int(rows[-1]) + 1) if is_block else rows
         part = LabelledProbabilities(self.labels[chosen], self.probabilities[chosen])
-        vars(part).update({name: vars(self)[name][chosen] for name in _OF_ROWS if name in vars(self)})
+        vars(part)["predicted_labels"] = self.predicted_labels[chosen]  # found once for all parts, and all ways to part them
         return part
 
     @property
