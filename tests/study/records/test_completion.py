@@ -56,6 +56,7 @@ def _damage_prediction(out: Path) -> None:
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "a run is gone": lambda out: shutil.rmtree(next((out / "runs").iterdir())),
     "a run is damaged": _damage_prediction,
+    "treatments are gone": lambda out: shutil.rmtree(out / "treatments"),
     "study.json is gone": lambda out: (out / "study.json").unlink(),
     "study.json is damaged": lambda out: (out / "study.json").write_text("{"),
     "the note is gone": lambda out: (out / COMPLETE_FILE).unlink(),

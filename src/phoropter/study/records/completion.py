@@ -14,6 +14,7 @@ import phoropter
 from phoropter.core.errors import StoreError
 from phoropter.core.files import digest
 from phoropter.core.storage.sealed_json import CacheShape, read_cache_json, write_cache_json
+from phoropter.results.shown_treatments import read_treatments
 from phoropter.results.store import Store
 from phoropter.study.plan import Plan, plan_study
 from phoropter.study.records.other_study import study_to_plain
@@ -37,12 +38,12 @@ def record_completion(study: StudySpec, store: Store, cache: Path) -> None:
 
 
 def is_complete(study: StudySpec, store: Store, cache: Path) -> bool:
-    """Whether the store holds every run of just this study, of these data, noted by this version of phoropter.
+    """Whether the store holds every run of just this study, of these data, noted by this version of phoropter, and treatments.
 
     Raises what `plan_study` raises, which `run` would raise too.
     """
     noted = read_cache_json(store.folder / COMPLETE_FILE, _Completion)
-    if noted is None or not _can_be_told(study, store):
+    if noted is None or read_treatments(store.folder) is None or not _can_be_told(study, store):
         return False
     planned = plan_study(add_imported(study, store.folder), cache)
     return noted.asked == _digest_request(planned) and not planned.missing_runs(store)
