@@ -30,8 +30,9 @@ def split_box_figure(lines: Sequence[LeaderboardEntry], scale: MetricFormat, lim
 
     def paint_figure(figure: Figure, narrow: bool) -> None:
         axes = figure.add_subplot()
-        for first, main in ((0, ACCENT), (1, MUTED)):  # the best, then all others in one call
-            some = values[:1] if first == 0 else values[1:]
+        for first, some, main in ((0, values[:1], ACCENT), (1, values[1:], MUTED)):  # the best, then all others in one call
+            if not some:
+                continue
             axes.boxplot(
                 some,
                 positions=range(first, first + len(some)),
