@@ -89,22 +89,23 @@ def sniff_delimited_text(text: str) -> DelimitedFormat:
         if first == len(lines):
             raise ValueError("it holds a sep= line and nothing else")
     body = [remove_invisible(lines[first]).replace("\0", ""), *lines[first + 1 :]]
-    separator = separator or _choose_separator(body)
-    rows = _split_lines(body, separator)
+    separator, rows = (separator, _split_lines(body, separator)) if separator else _choose_separator(body)
     header = tuple(clean_name(cell) for cell in rows[0])
     return DelimitedFormat(separator, _find_decimal(rows[1:]), first, header, tuple(len(row) for row in rows[1:] if row))
 
 
-def _choose_separator(lines: Sequence[str]) -> str:
-    """The separator with which every line is as long as the header; failing that, the one the header has most of."""
+def _choose_separator(lines: Sequence[str]) -> tuple[str, list[list[str]]]:
+    """The separator with which every line is as long as the header, failing that, the one the header has most of; and cells."""
     # Most are nowhere in a file, and splitting its lines by each would take most of the time of reading it.
     tables = {separator: _split_lines(lines, separator) for separator in SEPARATORS if any(separator in line for line in lines)}
     fitting = [s for s, rows in tables.items() if len(rows[0]) > 1 and all(len(row) == len(rows[0]) for row in rows[1:] if row)]
     if fitting:
-        return max(fitting, key=lambda s: (s != ",", len(tables[s][0])))
-    absent = next((s for s in SEPARATORS if s not in tables), None)
-    alone = len(_split_lines(lines, absent)[0]) if absent else 0  # of every separator that is nowhere
-    return max(SEPARATORS, key=lambda s: (len(tables[s][0]) if s in tables else alone, s == ","))
+        best = max(fitting, key=lambda s: (s != ",", len(tables[s][0])))
+        return best, tables[best]
+    if absent := [separator for separator in SEPARATORS if separator not in tables]:
+        tables |= dict.fromkeys(absent, _split_lines(lines, absent[0]))  # by each that is nowhere the cells are the same
+    best = max(SEPARATORS, key=lambda s: (len(tables[s][0]), s == ","))
+    return best, tables[best]
 
 
 def _split_lines(lines: Sequence[str], separator: str) -> list[list[str]]:
