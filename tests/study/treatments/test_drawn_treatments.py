@@ -89,9 +89,10 @@ def test_a_centre_crop_is_the_centre(tmp_path: Path) -> None:
     np.testing.assert_array_equal(crop.pictures, np.array(whole.pictures)[:, 4:36, 4:36])
 
 
-def test_windows_of_another_length_are_other_rows(tmp_path: Path) -> None:
+def test_windows_that_begin_elsewhere_are_other_rows(tmp_path: Path) -> None:
     data = "{simulate: ecg, cohort: {subjects: 3}, size: 32}"
-    text = f"name: ecg\ndata: {data}\nsweep: {{data.window.length_s: [3, 5]}}\n{CANDIDATES}"
+    text = f"name: ecg\ndata: {data}\nsweep: {{data.window.step_s: [2, 7]}}\n{CANDIDATES}"
     drawn = draw_treatments(read_text(tmp_path, text))
     assert [step.channel for step in drawn.steps][:1] == ["ECG"] and drawn.steps[0].unit
-    assert {"length_s 3", "length_s 5"} <= {step.title for step in drawn.steps}
+    other = {step.title: "Other rows:" in step.about for step in drawn.steps if step.title.startswith("step_s")}
+    assert other == {"step_s 2": False, "step_s 7": True}

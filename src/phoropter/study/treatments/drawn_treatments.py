@@ -78,10 +78,9 @@ def draw_treatments(parts: Sequence[StudySpec], side: int = DEFAULT_SIDE) -> Dra
 def show_treatment(treatment: Treatment, dataset: Dataset, ids: Sequence[str], side: int = DEFAULT_SIDE) -> Bytes:
     """(m, 3, S, S): the rows of these ids as the treatment shows them to a network. dataset: of its data
 
-    Where the data have none of these ids, as with windows of another length, rows are chosen anew.
+    Where the data have not all of these ids, as with windows that begin elsewhere, rows are chosen anew.
     """
-    rows = [int(row) for name in ids for row in np.flatnonzero(dataset.ids == name)]
-    rows = rows if len(rows) == len(ids) else _choose_rows(dataset)
+    rows = _find_rows(dataset, ids) or _choose_rows(dataset)
     square, read = treatment.data.square_resize(treatment.data.size or side), picture_reader(dataset)
     pictures = np.stack([square.resize_image(read(row)) for row in rows])
     if not treatment.steps and treatment.crop is None:
@@ -91,6 +90,12 @@ def show_treatment(treatment: Treatment, dataset: Dataset, ids: Sequence[str], s
 
     seen = Augmentation(treatment.steps, 0).apply(list(pictures), dataset.hashed_ids[np.array(rows)], 0, 0).pictures
     return np.asarray(crop_centre(seen, treatment.crop)).clip(0, 255).astype(np.uint8)
+
+
+def _find_rows(dataset: Dataset, ids: Sequence[str]) -> list[int]:
+    """The rows of these ids; none where the data have not all of them."""
+    rows = [int(row) for name in ids for row in np.flatnonzero(dataset.ids == name)]
+    return rows if len(rows) == len(ids) else []
 
 
 def _choose_rows(dataset: Dataset) -> list[int]:
@@ -135,4 +140,5 @@ def _draw_step(treatment: Treatment, dataset: Dataset, ids: Sequence[str], side:
         drawn = dataset.pictures.windows.view.representation.kind if isinstance(dataset.pictures, RenderedPictures) else ""
         how = f"drawn as {drawn}" if drawn else f"made square ({treatment.data.resize})"
         title = f"{how}, {shown.shape[-1]} pixels a side"
-    return DrawnStep(title, treatment.about, pictures=tuple(np.ascontiguousarray(p.transpose(1, 2, 0)) for p in shown))
+    about = treatment.about if _find_rows(dataset, ids) else f"{treatment.about} Other rows: not all of those above are there."
+    return DrawnStep(title, about, pictures=tuple(np.ascontiguousarray(p.transpose(1, 2, 0)) for p in shown))

@@ -51,7 +51,7 @@ def _list_swept_data(part: StudySpec) -> Iterator[Treatment]:
             some = part.with_changes(sweep={path: [values[place] for place in shown]}, compare=None)
             for variant in expand_sweep(some):
                 (value,) = variant.settings.values()
-                about = f"The same rows with {path}: {value}, one of {len(values)} values that the study sweeps."
+                about = f"With {path}: {value}, one of {len(values)} values that the study sweeps."
                 yield Treatment(f"{path.rpartition('.')[2]} {value}", about, variant.data)
 
 
