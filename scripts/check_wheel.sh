@@ -1,9 +1,10 @@
 #!/bin/sh
-# Builds wheel and sdist, installs each with the extras signals and deploy into an environment of its own, tries it, and says what
-# it took. Usage: scripts/check_wheel.sh [PYTHON...]   (default: python3; a Python without venv or pip is refused by its own words)
+# Builds wheel and sdist; for each Python builds the sdist again into a wheel, which must be the same file by file, installs that
+# with the extras signals and deploy into an environment of its own, tries it, and says what it took.
+# Usage: scripts/check_wheel.sh [PYTHON...]   (default: python3; a Python without venv or pip is refused by its own words)
 #
-# Nothing of this source tree can be imported meanwhile: every step runs in an empty folder. The sdist is built again into a wheel
-# by pip, so a file that MANIFEST.in or package-data lacks is missed here. PIP_CONSTRAINT is kept where it is set.
+# Nothing of this source tree can be imported meanwhile: every step runs in an empty folder, so a file that MANIFEST.in or
+# package-data lacks is missed here. One installation with torch for GPUs takes 6 GB. PIP_CONSTRAINT is kept where it is set.
 set -eu
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -19,11 +20,24 @@ unset PYTHONPATH || true
 "$work/build/bin/python" -m build --quiet --outdir "$work/dist" "$here"
 ls -l "$work/dist"
 
-try_install() { # PYTHON FILE
-    rm -rf "$work/env" "$work/empty" && mkdir "$work/empty" && cd "$work/empty"
+list_digests() { # PYTHON WHEEL: a line for each file in it, with its digest
+    "$1" - "$2" <<'PYTHON'
+import hashlib, sys, zipfile
+with zipfile.ZipFile(sys.argv[1]) as wheel:
+    for name in sorted(wheel.namelist()):
+        print(hashlib.sha256(wheel.read(name)).hexdigest(), name)
+PYTHON
+}
+
+try_install() { # PYTHON
+    rm -rf "$work/env" "$work/empty" "$work/again" && mkdir "$work/empty" && cd "$work/empty"
     "$1" -m venv "$work/env"
+    "$work/env/bin/pip" wheel --quiet --no-deps --wheel-dir "$work/again" "$work"/dist/*.tar.gz
+    list_digests "$1" "$work"/dist/*.whl >built
+    list_digests "$1" "$work"/again/*.whl >again
+    diff built again || { echo "the sdist makes another wheel than the one that was built"; exit 1; }
     began=$(date +%s)
-    "$work/env/bin/pip" install --quiet "$2[signals,deploy]"
+    "$work/env/bin/pip" install --quiet "$(ls "$work"/again/*.whl)[signals,deploy]"
     took=$(($(date +%s) - began))
     "$work/env/bin/pip" check
     PATH="$work/env/bin:$PATH"
@@ -38,12 +52,10 @@ rows = list(csv.DictReader(open("predictions.csv")))
 assert len(rows) == 4, rows
 onnxruntime.InferenceSession("model.onnx")
 PYTHON
-    echo "$("$1" --version), $(basename "$2"): installed in $took s, $(du -sm "$work/env" | cut -f1) MB;" \
+    echo "$("$1" --version): the sdist makes the same wheel; installed in $took s, $(du -sm "$work/env" | cut -f1) MB;" \
         "of it torch $(du -sm "$work"/env/lib/python3*/site-packages/torch | cut -f1) MB"
 }
 
 for python in "$@"; do
-    for file in "$work"/dist/*.whl "$work"/dist/*.tar.gz; do
-        try_install "$python" "$file"
-    done
+    try_install "$python"
 done
