@@ -174,7 +174,8 @@ def describe_best(folder: Path) -> str:
         f"{shown.format_value(interval.estimate)} ({shown.format_value(interval.low)} to {shown.format_value(interval.high)})"
     )
     verdict = "clearly better" if informed else "not clearly better"
-    return f"{best.name}: {values}; guessing {shown.format_value(best.no_information.value)}: {verdict}"
+    metric = "" if found.summary.metrics[0] == "accuracy" else f"{shown.inline_title} "
+    return f"{best.name}: {metric}{values}; guessing {shown.format_value(best.no_information.value)}: {verdict}"
 
 
 def processor_seconds() -> float:

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from phoropter.core.errors import StoreError
+from phoropter.core.storage.sealed_json import read_sealed_json, write_sealed_json
 from phoropter.study.spec import list_shipped_studies
 from tiny_study import run_tiny_study
 
@@ -52,6 +54,10 @@ def test_the_line_of_a_part_tells_the_best_candidate_from_guessing(tmp_path: Pat
     said = SCRIPT["describe_best"](store.folder)
     assert said.startswith(f"vit: {100 * right.mean():.1f} % (") and said.endswith("clearly better")
     assert f"guessing {100 * np.bincount(labels).max() / len(labels):.1f} %" in said
+    recorded = read_sealed_json(store.folder / "study.json", StoreError)
+    recorded["study"]["metrics"] = ["macro_f1", "accuracy"]
+    write_sealed_json(store.folder / "study.json", recorded)
+    assert SCRIPT["describe_best"](store.folder).startswith("vit: macro F1 "), "the metric is named where it is not accuracy"
 
 
 def test_seconds_of_several_calls_are_added_up(tmp_path: Path) -> None:
