@@ -181,6 +181,9 @@ LAYOUTS: dict[str, tuple[Callable[[Path], Path], str]] = {
 }
 
 
+BASELINES = {"wesad": "hrv", "edf": "hrv", "ctu": "ctg-features"}  # by layout; of pictures, and of other channels, none
+
+
 def check_first_study(path: Path, out: Path, split: str) -> StudySpec:
     """Writes a study, holds it against what it says of itself, and plans it."""
     written = call("init", path, "-o", out)
@@ -202,7 +205,8 @@ def check_first_study(path: Path, out: Path, split: str) -> StudySpec:
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_first_study_plans(name: str, tmp_path: Path) -> None:
     make, split = LAYOUTS[name]
-    check_first_study(make(tmp_path), tmp_path / "study.yaml", split)
+    study = check_first_study(make(tmp_path), tmp_path / "study.yaml", split)
+    assert [c.table.baseline for c in study.parsed_candidates if c.table] == ([BASELINES[name]] if name in BASELINES else [])
 
 
 def test_a_first_study_of_dicom_plans(tmp_path: Path, write_dicom: Callable[..., Path]) -> None:

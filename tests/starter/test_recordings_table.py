@@ -88,7 +88,7 @@ def test_outcomes_of_a_table_make_the_classes(export: Path, tmp_path: Path) -> N
     }
     risk, fine = "high-risk", "normal"
     assert told == {"17": (risk, "south"), "18": (risk, "north"), "19": (fine, "south"), "20": (fine, "north")}
-    assert study.data.positive == risk
+    assert study.data.positive == risk and study.parsed_candidates[0].name == "ctg-features"
 
 
 def test_a_table_without_classes_or_recordings_is_refused(export: Path, tmp_path: Path) -> None:

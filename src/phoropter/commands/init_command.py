@@ -36,7 +36,7 @@ def init_command(path: Path, out: Path, hours: float, yes: bool, table: Path | N
     from phoropter.commands.study_schema import format_schema
     from phoropter.core.errors import SpecError
     from phoropter.core.files import write_text
-    from phoropter.starter.choices import FirstStudy, choose_candidates, choose_protocol
+    from phoropter.starter.choices import FirstStudy, choose_baseline, choose_candidates, choose_protocol
     from phoropter.starter.study_text import SCHEMA_FILE, describe_estimate, make_study_name, write_study_text
 
     if out.exists():
@@ -44,7 +44,8 @@ def init_command(path: Path, out: Path, hours: float, yes: bool, table: Path | N
     to = make_console()
     look = _settle_groups(_look_at_anything(path, out, to, table, outcome), to, yes)
     protocol = choose_protocol(look.dataset)
-    candidates = choose_candidates(FirstStudy(make_study_name(look.dataset.name), look.spec, protocol), hours)
+    name, baseline = make_study_name(look.dataset.name), choose_baseline(look.dataset)
+    candidates = choose_candidates(FirstStudy(name, look.spec, protocol, baseline), hours)
     write_text(out, write_study_text(look, protocol, candidates, out, hours))
     if not (schema := out.with_name(SCHEMA_FILE)).exists():
         write_text(schema, format_schema())

@@ -1,7 +1,8 @@
 """What a first study compares, and how: a protocol that the data allow, with its reason, and candidates that fit the time.
 
-The protocol is the first of a short list that can be drawn (`make_splits` is asked). Candidates are probes of different families,
-cheapest first, and the full training of the cheapest, as long as they fit: by the estimate of the study's own plan.
+The protocol is the first of a short list that can be drawn (`make_splits` is asked). Candidates are what clinicians measure
+where rows are ECGs or cardiotocograms, probes of different families, cheapest first, and the full training of the cheapest, as
+long as they fit: by the estimate of the study's own plan.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from phoropter.core.errors import PhoropterError, SplitError, WeightsError
 from phoropter.core.files import cache_dir
 from phoropter.data.dataset import Dataset
+from phoropter.data.recordings.dataset import RenderedPictures
 from phoropter.data.spec import DataSpec
 from phoropter.data.splits.protocol import make_splits
 from phoropter.data.splits.spec import ProtocolSpec
@@ -61,8 +63,14 @@ class ChosenCandidate:
     seconds: float
 
     @property
+    def is_network(self) -> bool:
+        return "baseline" not in self.entry
+
+    @property
     def title(self) -> str:
         trained = "" if self.entry.get("frozen") or self.entry.get("weights") == "random" else ", fine-tuned"
+        if not self.is_network:
+            return f"the baseline {self.entry['baseline']}"
         return f"{self.entry.get('name') or self.entry['backbone']}{trained}"
 
 
@@ -86,11 +94,12 @@ class ChosenCandidates:
 
 @dataclass(frozen=True, eq=False)
 class FirstStudy:
-    """A study but for its candidates, which is planned to see what they take."""
+    """A study but for its candidates, which is planned to see what they take. baseline: that goes with its recordings, if any"""
 
     name: str
     data: DataSpec
     protocol: ChosenProtocol
+    baseline: str | None = None
 
     def estimate(self, entries: Sequence[dict[str, Any]]) -> tuple[list[ChosenCandidate], ResourceEstimate, tuple[str, ...]]:
         """The entries with the time of each, the estimate of all together, and what the plan settles."""
@@ -103,6 +112,16 @@ class FirstStudy:
         names = [candidate.name for candidate in study.parsed_candidates]
         timed = [ChosenCandidate(e, cost.by_candidate.get(n, 0.0)) for e, n in zip(entries, names, strict=True)]
         return timed, cost, planned.study.context.settled_defaults
+
+
+def choose_baseline(dataset: Dataset) -> str | None:
+    """What clinicians measure in such windows, for networks to be compared with; None for pictures and other channels."""
+    if not isinstance(dataset.pictures, RenderedPictures):
+        return None
+    view = dataset.pictures.windows.view
+    if view.kind == "ctg":
+        return "ctg-features"
+    return "hrv" if len(view.measured_channels) == 1 and "ecg" in view.measured_channels[0].casefold() else None
 
 
 def choose_protocol(dataset: Dataset) -> ChosenProtocol:
@@ -139,22 +158,24 @@ def choose_protocol(dataset: Dataset) -> ChosenProtocol:
 
 
 def choose_candidates(first: FirstStudy, hours: float) -> ChosenCandidates:
-    """Candidates that fit into `hours` on this machine, the earlier ones first; the least of all where none does."""
+    """Candidates that fit into `hours` on this machine, the earlier ones first; the least of the networks where none does."""
     known = {name: _is_at_hand(name) for name in PRETRAINED}
     carried, unused = _list_carried(known)
     at_hand = [*({"backbone": name} for name in PRETRAINED if known[name]), *carried]
     missing = tuple(catalog.find_architecture(name).tagged_name for name in PRETRAINED if not known[name])
-    timed, cost, settled = first.estimate(_list_wanted(at_hand))
+    baselines = [{"baseline": first.baseline}] if first.baseline else []
+    timed, cost, settled = first.estimate([*baselines, *_list_wanted(at_hand)])
     kept: list[ChosenCandidate] = []
     for each in timed:
         if sum(k.seconds for k in kept) + each.seconds <= 3600 * hours:
             kept.append(each)
-    kept = kept or [min(timed, key=lambda each: each.seconds)]
+    if not any(each.is_network for each in kept):
+        kept.append(min((each for each in timed if each.is_network), key=lambda each: each.seconds))
     chosen = timed
     if len(kept) < len(timed):
         chosen, cost, settled = first.estimate([each.entry for each in kept])
-    while cost.seconds > 3600 * hours and len(kept) > 1:  # where frozen candidates alone are left, they run in more rounds
-        kept.remove(max(kept, key=lambda each: each.seconds))
+    while cost.seconds > 3600 * hours and len(networks := [each for each in kept if each.is_network]) > 1:
+        kept.remove(max(networks, key=lambda each: each.seconds))  # frozen candidates alone run in more rounds
         chosen, cost, settled = first.estimate([each.entry for each in kept])
     left_out = tuple(each for each in timed if each not in kept)
     return ChosenCandidates(tuple(chosen), left_out, missing, unused, cost, cost.seconds <= 3600 * hours, settled)

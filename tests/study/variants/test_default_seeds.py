@@ -41,6 +41,15 @@ def test_what_is_written_wins(said: dict) -> None:
     assert settle_seeds(study, 500) is study
 
 
+def test_baselines_beside_frozen_networks_are_as_cheap() -> None:
+    settled = settle_seeds(study_of(PROBE, {"baseline": "colour-texture"}), 500)
+    assert settled.protocol.seeds == (0, 1, 2, 3, 4)
+    assert "all candidates are frozen or baselines" in settled.context.settled_defaults[0]
+    assert seeds_of(study_of({"baseline": "colour-texture"})) == (0,)  # without a network there is no training to vary
+    assert seeds_of(study_of(PROBE, {"baseline": "signal-1d"})) == (0,)  # which is trained
+    assert seeds_of(study_of(PROBE, {"predictions": "theirs.csv"})) == (0,)  # made for the splits of one seed
+
+
 def test_one_seed_where_folds_are_not_free() -> None:
     assert seeds_of(study_of(PROBE, TRAINED)) == (0,)
     assert seeds_of(study_of(PROBE, protocol="hold-out")) == (0,)

@@ -62,7 +62,8 @@ class ProtocolSpec(Spec):
     folds:       of the k-folds, and inside the training sites (there 1: train on all of them)
     test_size:   share of rows held out by hold-out · train_per_class: instead, so many rows of each class train, the rest test
     repeats:     how often the partition is drawn for each seed
-    seeds:       of partition and training; 0 is a seed like any other (default: 0; 0 to 4 in folds of frozen candidates alone)
+    seeds:       of partition and training; 0 is a seed like any other (default: 0; 0 to 4 in folds of frozen candidates, with
+                 or without baselines)
     reshuffle:   every seed draws its own partition; false: all seeds share one
     train_sites: of held-out-sites: sites that are trained on (default: all that are not tested)
     test_sites:  of held-out-sites: sites that are tested (default: all that are not trained on)
