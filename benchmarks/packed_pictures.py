@@ -1,12 +1,12 @@
 """Many small pictures in a folder, in Parquet shards and in tars: seconds and memory to pack, to look at and to read them.
 
-    python -m benchmarks.packed_pictures FOLDER [--work DIR] [--size 32] [--without-folder]
+    python -m benchmarks.packed_pictures [FOLDER] [--pictures 200000] [--work DIR] [--size 32] [--without-folder]
 
-FOLDER has a folder of pictures for each class. `phoropter pack` writes the Parquet files; the tars, whose samples are a picture
-and a `.cls`, are written by tarfile and not timed. Each step is a process of its own, timed with its start on a cache of its own:
-`inspect` twice, then decoding into the pixel cache and reading all pixels once in random order. Memory is what
-all its processes hold for themselves (anonymous pages), sampled ten times a second: pages of mapped files, such as those of the
-pixel cache, are the system's to drop.
+FOLDER has a folder of pictures for each class; without it, so many of 64 pixels are made, in minutes. `phoropter pack` writes
+the Parquet files; the tars, whose samples are a picture and a `.cls`, are written by tarfile and not timed. Each step is a
+process of its own, timed with its start on a cache of its own: `inspect` twice, then decoding into the pixel cache and reading
+all pixels once in random order. Memory is what all its processes hold for themselves (anonymous pages), sampled ten times a
+second: pages of mapped files, such as those of the pixel cache, are the system's to drop.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from typing import Any
 
 import numpy as np
 import psutil
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _pictures import folder_of
 
 OUT = Path(__file__).parent / "results" / "packed_pictures.json"
 TARS = 8
@@ -94,7 +97,8 @@ def read_epoch(source: str, path: Path, size: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--pictures", type=int, default=200_000)
     parser.add_argument("--work", type=Path)
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--without-folder", action="store_true")
@@ -105,13 +109,14 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=asked.work) as made:
         work, rows = Path(made), dict[str, Any]()
-        (work / "study.yaml").write_text(f"name: many\ndata: {{folder: {asked.folder.resolve()}}}\ncandidates: [resnet18]\n")
+        folder = asked.folder or folder_of("pictures of 64 pixels", asked.pictures, (64, 64), work / "pictures")
+        (work / "study.yaml").write_text(f"name: many\ndata: {{folder: {folder.resolve()}}}\ncandidates: [resnet18]\n")
         rows["pack"] = time_process(
             ["phoropter", "pack", str(work / "study.yaml"), "-o", str(work / "parquet")], work / "packing"
         )
         print("pack", rows["pack"], flush=True)
-        write_tars(asked.folder, work / "tars")
-        sources = {"folder": asked.folder, "parquet": work / "parquet", "shards": work / "tars"}
+        write_tars(folder, work / "tars")
+        sources = {"folder": folder, "parquet": work / "parquet", "shards": work / "tars"}
         for source, path in list(sources.items())[asked.without_folder :]:
             cache = work / f"cache-{source}"
             for step in ("inspect first", "inspect again"):
