@@ -45,6 +45,12 @@ def test_columns_become_those_of_a_manifest(tmp_path: Path) -> None:
     ]
 
 
+def test_decimal_commas_become_points(tmp_path: Path) -> None:
+    file = write_table(tmp_path, "birth;pH;note\n17;7,14;left, right\n18;7,2;\n")
+    found = read_recordings_table(file, NAMES, (), "pH<=7.15")
+    assert found.columns == {"outcome.pH": ["7.14", "7.2"], "about.note": ["left, right", ""]}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

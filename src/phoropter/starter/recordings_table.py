@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from phoropter.core.columns import describe_unread_groups
+from phoropter.core.columns import describe_unread_groups, parse_number
 from phoropter.core.errors import DataError, did_you_mean, join_words
 from phoropter.core.text_table import read_text_table
 from phoropter.signals.outcomes import list_outcome_keys
@@ -46,10 +46,14 @@ def read_recordings_table(file: Path, names: Sequence[str], people: Sequence[str
     place, row_of = _find_naming_column(file, table.header, rows, _list_names(names, people))
     ours = _name_columns(file, table.header, place, rule)
     matched = tuple(recording for recording, row in enumerate(row_of) if row is not None)
-    cells = {
-        name: [rows[row][1][at] for recording in matched if (row := row_of[recording]) is not None] for name, at in ours.items()
-    }
+    found = [row for row in row_of if row is not None]
+    cells = {name: [_write_point(rows[row][1][at], table.decimal_comma) for row in found] for name, at in ours.items()}
     return RecordingsTable(matched, cells, table.header[place])
+
+
+def _write_point(cell: str, decimal_comma: bool) -> str:
+    """A number with a decimal comma as the manifest, whose cells are separated by commas, has numbers; all else as it is."""
+    return cell.replace(",", ".") if decimal_comma and isinstance(parse_number(cell, True), float) else cell
 
 
 def _list_names(names: Sequence[str], people: Sequence[str]) -> list[tuple[str, ...]]:
