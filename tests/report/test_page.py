@@ -261,5 +261,5 @@ def test_the_page_says_of_how_many_candidates_it_draws_confusions(tmp_path: Path
         section = confusion_section(read_report_input(made.folder))
         drawn = [block for block in section.blocks if isinstance(block, RenderedFigure)]
         assert len(drawn) == MAX_CONFUSION_MATRICES
-        assert section.paragraphs == () or section.paragraphs[0].startswith("Drawn are the first 4 of 5 candidates;")
+        assert section.paragraphs == () or section.paragraphs[0].startswith("By rank, the first 4 of 5 candidates are drawn;")
         assert bool(section.paragraphs) == (many > MAX_CONFUSION_MATRICES)

@@ -28,7 +28,7 @@ def confusion_section(inputs: ReportInput) -> Section:
     blocks += [table] if table.rows else []
     counts = [confusion_matrix_table(c, summary.classes, name) for c, name in named]
     drawn, there_are = len(named), len(summary.candidates)
-    rest = f"Drawn are the first {drawn} of {there_are} candidates; tables/confusions-of-all.csv has the confusions of each."
+    rest = f"By rank, the first {drawn} of {there_are} candidates are drawn; tables/confusions-of-all.csv has those of each."
     paragraphs = (rest,) if there_are > drawn else ()
     return Section("confusion", "Confusion matrices", paragraphs, tuple(blocks), (*counts, all_confusions_table(summary)))
 
