@@ -184,7 +184,7 @@ def test_exports_of_a_monitor_become_a_dataset(tmp_path: Path) -> None:
     by_file = {"monitor_csv": (tmp_path / "manifest.csv").rename(tmp_path / "ward.csv"), **named}
     rows = np.arange(16)
     assert open_dataset(validate_as(DataSpec, by_file)).pictures.identity(rows) == dataset.pictures.identity(rows)
-    with pytest.raises(DataError, match="there is no folder .*nowhere: check the path"):
+    with pytest.raises(DataError, match=r"there is no folder .*nowhere: check the path"):
         open_dataset(validate_as(DataSpec, {"monitor_csv": tmp_path / "nowhere", **named}))
 
 
