@@ -19,6 +19,7 @@ import pytest
 import phoropter as ph
 from object_servers import describe_endpoint, serve_objects, start_moto, start_rclone
 from phoropter.core.errors import DiskError, SpecError
+from phoropter.core.storage import object_store
 from phoropter.core.storage.checksums import checksum_bytes
 from phoropter.results import remote_store
 from phoropter.results.remote_store import RemoteStore, find_remote, open_mirror, open_place
@@ -267,7 +268,7 @@ def test_a_store_that_fails_for_a_while_costs_nothing(url: str, faults: list[str
 def test_a_store_that_stays_away_stops_the_command_and_loses_nothing(
     url: str, faults: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_store, "RETRY_S", 0.2)
+    monkeypatch.setattr(object_store, "RETRY_S", 0.2)
     here = Store(open_mirror(url, tmp_path / "a"))
     faults += ["503"] * 100
     with pytest.raises(DiskError, match="the same command goes on"):

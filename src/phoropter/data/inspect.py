@@ -24,9 +24,11 @@ from phoropter.data.dataset import Dataset
 from phoropter.data.images.blank import BlankRow, describe_blank_rows, find_blankness
 from phoropter.data.images.decode_pool import picture_reader
 from phoropter.data.recordings.dataset import RenderedPictures
+from phoropter.data.source import resolve_path
 from phoropter.data.source_table import detect_source
 from phoropter.data.sources.file_hashes import UNREADABLE
 from phoropter.data.spec import DataSpec
+from phoropter.data.stores.store_copy import find_address
 from phoropter.signals import recording as signals
 
 MAX_SAMPLED_HEADERS = 500
@@ -126,8 +128,8 @@ def detect_data_spec(path: Path) -> DataSpec:
     """A path → the spec of the data there, which skips and lists bad inputs. Raises DataError for an unrecognised source."""
     if str(path) == "digits" and not path.exists():
         return DataSpec.model_validate({"digits": True})
-    path = path.expanduser().absolute()
-    return DataSpec.model_validate({detect_source(path).key: path, "on_bad_input": "skip"})
+    place = resolve_path(path, None).absolute()  # of s3://…, where its copy is
+    return DataSpec.model_validate({detect_source(place).key: path if find_address(path) else place, "on_bad_input": "skip"})
 
 
 def _summarize_recordings(dataset: Dataset) -> tuple[dict[str, Any], ...]:

@@ -16,8 +16,10 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from phoropter.core.errors import DataError, did_you_mean, join_words
+from phoropter.core.files import cache_dir
 from phoropter.core.spec import Spec
 from phoropter.data.dataset import Dataset
+from phoropter.data.stores.store_copy import copy_from_store, find_address
 
 MAX_LISTED_NAMES = 10_000
 
@@ -169,7 +171,12 @@ def resolve_snapshot(path: Path) -> Path:
 
 
 def resolve_path(path: Path, base: Path | None) -> Path:
-    """A path as the user wrote it → the path to open: `~` is home, others start from `base`. Raises DataError without home."""
+    """A path as the user wrote it → the path to open: `~` is home, others start from `base`; of `s3://…` it is that of a copy.
+
+    The copy is made or brought up to date. Raises DataError without home, and what `copy_from_store` raises.
+    """
+    if (address := find_address(path)) is not None:
+        return copy_from_store(address, cache_dir() / "data")
     try:
         return (base or Path()) / path.expanduser()
     except RuntimeError:

@@ -10,32 +10,28 @@ A study is computed in the mirror, a results folder like any other; the store ta
 those that others finished. Claims only save work: two processes that compute one run have the same predictions, each uploads a
 copy of its own, for their times differ, and the last checksums.json says which of them counts. What is fetched is compared with
 its checksums, and counts as absent where it is damaged. Failure notes, checkpoints and reports stay in the mirror.
-
-Address and keys are those of every S3 client: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from phoropter.core.errors import DiskError, MissingExtraError, SpecError, StoreError, cut_message
+from phoropter.core.errors import SpecError, StoreError
 from phoropter.core.files import atomic_write_folder, cache_dir, digest, make_folder, read_json, write_json
 from phoropter.core.storage.checksums import CHECKSUM_FILE, checksum_bytes, find_damage, print_notice
+from phoropter.core.storage.object_store import explain_store_errors, open_object_store
 
 RENEW_S = 60.0  # how often a claim is rewritten by who holds it
 STALE_S = 300.0  # a claim that has not changed for so long, by the clock of who looks, is nobody's
-RETRY_S = 180.0  # how long a store may not answer until a command gives up
 _MIRROR_FILE = "remote.json"
 _MAX_DEPTH = 3  # folders between a mirror and the results folder of a part or a control in it
 
@@ -100,16 +96,7 @@ class RemoteStore:
     @cached_property
     def client(self) -> Any:
         """obstore's client. Raises MissingExtraError."""
-        try:
-            from obstore.store import S3Store
-        except ImportError:
-            raise MissingExtraError("obstore", "s3", "-o s3://…") from None
-        bucket, _, prefix = self.url.removeprefix("s3://").partition("/")
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-        options: Any = {"allow_http": endpoint.startswith("http://"), "timeout": timedelta(seconds=60)}
-        address: Any = {"endpoint": endpoint} if endpoint else {}
-        retries: Any = {"max_retries": 20, "retry_timeout": timedelta(seconds=RETRY_S)}
-        return S3Store(bucket, prefix=prefix, client_options=options, retry_config=retries, **address)
+        return open_object_store(self.url, "-o s3://…")
 
     def probe_claims(self) -> bool:
         """Whether of two conditional creates of one object the second is refused."""
@@ -241,17 +228,7 @@ class RemoteStore:
                 return False
         return True
 
-    @contextmanager
-    def _explain_errors(self) -> Iterator[None]:
+    def _explain_errors(self) -> AbstractContextManager[None]:
         """Raises DiskError for what the store answers, or for its silence; FileNotFoundError passes."""
-        from obstore.exceptions import BaseError, NotFoundError
-
-        try:
-            yield
-        except NotFoundError as error:
-            raise FileNotFoundError(cut_message(error, most=300)) from None
-        except (BaseError, PermissionError) as error:
-            raise DiskError(
-                f"{self.url} cannot be used ({cut_message(error, most=300)}): finished runs are kept here, and the same command "
-                "goes on when the store answers"
-            ) from None
+        advice = "finished runs are kept here, and the same command goes on when the store answers"
+        return explain_store_errors(self.url, advice)

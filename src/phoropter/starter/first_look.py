@@ -20,6 +20,7 @@ from phoropter.core.text_table import peek_table
 from phoropter.data.dataset import Dataset
 from phoropter.data.inspect import detect_data_spec
 from phoropter.data.spec import DataSpec, open_dataset
+from phoropter.data.stores.store_copy import find_address
 
 _WORDS = "patient|patientid|pat|pt|subject|subj|sub|person|participant|proband|volunteer|case|mouse|animal|slide|donor|eye"
 _PATTERNS = (  # the more telling first; each has one group
@@ -87,6 +88,8 @@ def look_at_path(path: Path, more: dict[str, Any] | None = None) -> FirstLook:
 
 def relate_path(path: Path, folder: Path) -> str:
     """Relative to the folder of the study file where the data lie in it or below it, so that both can be moved together."""
+    if (address := find_address(path)) is not None:
+        return address
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) and path != folder else path.as_posix()
 
 
