@@ -1,7 +1,7 @@
 """Data in an S3-compatible object store, `s3://BUCKET/PLACE`, and the copy of them that a machine reads.
 
-    CACHE/data/NAME-DIGEST/…    the objects below the place, under their names
-    CACHE/data/NAME-DIGEST.json name → [tag, bytes] of what was copied
+    CACHE/data/DIGEST/NAME/…      the objects below the place; NAME is the last of the address, so that data are called alike
+    CACHE/data/DIGEST/.copy.json  name → [tag, bytes] of what was copied
 
 All processes of a machine share one copy. Each opening asks the store what it holds: what is new or has another tag is fetched,
 and what is gone there is removed, so that a copy never holds rows that the store does not.
@@ -67,11 +67,11 @@ def _copy_objects(folder: str, wanted: str, cache: Path) -> Path:
     """Brings the copy of `folder` up to date in what is wanted: `**` is everything below it, else a pattern of names in it."""
     if folder.count("/") < 2:
         raise DataError(f"{folder} is no place in a store, expected s3://BUCKET/PLACE")
-    label = re.sub(r"[^A-Za-z0-9]+", "-", folder[5:]).strip("-")[-60:]
-    copy = cache / f"{label}-{digest([folder, wanted])[:12]}"
-    note = copy.with_name(f"{copy.name}.json")
+    place = cache / digest([folder, wanted])[:16]
+    copy = place / (re.sub(r"[^\w.-]+", "-", folder.rpartition("/")[2]).lstrip(".") or "data")
+    note = place / ".copy.json"
     client = open_object_store(folder, "data in s3://…")
-    with file_lock(copy.with_name(f"{copy.name}.lock")), explain_store_errors(folder, _ADVICE):
+    with file_lock(place / ".copy.lock"), explain_store_errors(folder, _ADVICE):
         there = _list_objects(client, folder, wanted)
         before: Copied = read_json(note, MAX_NOTE_BYTES, DataError) if note.exists() else {}
         here = {name: entry for name, entry in before.items() if _has_size(copy / name, entry[1])}
