@@ -17,7 +17,7 @@ def softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
     """(N, C) logits of any float type → (N, C) float64 probabilities, without overflow."""
     values = np.asarray(logits)
     if values.shape[1] > MAX_TURNED_CLASSES:
-        shifted = values.astype(np.float64) / temperature
+        shifted = values.astype(np.float64, order="C") / temperature
         shifted -= shifted.max(axis=1, keepdims=True)
         np.exp(shifted, out=shifted)
         shifted /= shifted.sum(axis=1, keepdims=True)
