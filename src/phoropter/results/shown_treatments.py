@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from phoropter.core.errors import StoreError
 from phoropter.core.files import atomic_write_folder
 from phoropter.core.storage.sealed_json import CacheShape, read_cache_json, write_cache_json
 from phoropter.results.run_folder import read_image_archive, write_image_archive
@@ -72,8 +73,15 @@ def write_treatments(folder: Path, shown: ShownTreatments, jpegs: Mapping[str, b
 
 
 def read_treatments(folder: Path) -> ShownTreatments | None:
-    """Those of a results folder; None where there are none, or they are damaged."""
-    return read_cache_json(folder / TREATMENTS_FOLDER / _FILE, ShownTreatments)
+    """Those of a results folder; None where there are none, or they or their pictures are damaged, so that a run draws them again."""
+    shown = read_cache_json(folder / TREATMENTS_FOLDER / _FILE, ShownTreatments)
+    if shown is None:
+        return None
+    try:
+        there = read_treated_pictures(folder).keys()
+    except StoreError:
+        return None
+    return shown if there >= {name for step in shown.steps for name in step.pictures} else None
 
 
 def read_treated_pictures(folder: Path) -> dict[str, bytes]:

@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from phoropter.report.page import create_report, read_report_input
 from phoropter.results.shown_treatments import read_treated_pictures, read_treatments
+from phoropter.study.executors import execute_study
+from phoropter.study.records.completion import is_complete
 from phoropter.study.treatments import kept_treatments
 from phoropter.study.treatments.kept_treatments import keep_treatments, shorten_trace
-from tiny_study import run_tiny_study, write_tiny_study
+from tiny_study import HERE, run_tiny_study, write_tiny_study
 
 
 def test_a_run_draws_them_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,6 +32,20 @@ def test_a_run_draws_them_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     small = read_treatments(store.folder)
     assert small is not None and [s.title for s in small.steps] == ["as in the file"]
     assert small.left_out == ["made square (center-crop), 32 pixels a side"]
+
+
+@pytest.mark.parametrize("left", [b"PK", None])
+def test_damaged_pictures_are_drawn_again_and_keep_no_page_from_being_written(tmp_path: Path, left: bytes | None) -> None:
+    store, study = run_tiny_study(tmp_path), write_tiny_study(tmp_path)
+    cache, archive = tmp_path / "cache", store.folder / "treatments" / "pictures.npz"
+    execute_study(study, store.folder, lambda event: None, options=HERE, cache=cache)
+    whole = archive.read_bytes()
+    assert is_complete(study, store, cache)
+    archive.unlink() if left is None else archive.write_bytes(left)
+    assert "the results folder has none" in create_report(read_report_input(store.folder)).page.read_text()
+    assert not is_complete(study, store, cache)
+    keep_treatments(study, store)
+    assert archive.read_bytes() == whole and is_complete(study, store, cache)
 
 
 def test_where_the_data_are_gone_the_reason_is_kept_and_the_runs_stay(tmp_path: Path) -> None:
