@@ -13,6 +13,8 @@ from phoropter.results.metrics.distinct_values import MAX_RANGE, number_values
     [
         np.array([7, -3, 7, 0, 12, -3]),
         np.array([3, 200, 3], dtype=np.uint8),
+        np.array([-128, 127, 0] * 20, dtype=np.int8),  # the range does not fit the type
+        np.array([2**64 - 1, 2**64 - 6], dtype=np.uint64),
         np.array([0, 10 * MAX_RANGE, 5]),  # too far apart to be counted
         np.array(["b", "a", "b"]),
         np.array([], dtype=np.int64),

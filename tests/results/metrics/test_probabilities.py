@@ -37,6 +37,7 @@ def test_turned_around_they_are_those_of_row_by_row() -> None:
         logits = draw.normal(0, 20, (33, count)).astype(np.float32)
         rows = [np.exp(row - row.max()) / sum(np.exp(row - row.max())) for row in logits.astype(np.float64) / 1.7]
         np.testing.assert_allclose(softmax(logits, 1.7), rows, rtol=1e-13, atol=0)
+        assert np.array_equal(softmax(np.asfortranarray(logits)), softmax(logits)), "the layout in memory changes no bit"
         terms = draw.random((count, 40))
         np.testing.assert_allclose(sum_classes(terms), [sum(column) for column in terms.T], rtol=1e-13)
         assert softmax(logits).flags.c_contiguous and softmax(logits[:0]).shape == (0, count)
