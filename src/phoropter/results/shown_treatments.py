@@ -73,7 +73,7 @@ def write_treatments(folder: Path, shown: ShownTreatments, jpegs: Mapping[str, b
 
 
 def read_treatments(folder: Path) -> ShownTreatments | None:
-    """Those of a results folder; None where there are none, or they or their pictures are damaged, so that a run draws them again."""
+    """Those of a results folder; None where there are none, or they or their pictures are damaged: a run draws them again."""
     shown = read_cache_json(folder / TREATMENTS_FOLDER / _FILE, ShownTreatments)
     if shown is None:
         return None

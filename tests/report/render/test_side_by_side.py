@@ -66,6 +66,47 @@ def test_what_the_second_process_does_not_bring_back_is_computed_here() -> None:
 
 @linux
 @pytest.mark.usefixtures("two_processes")
+def test_a_second_process_that_hangs_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = os.getpid()
+    monkeypatch.setattr(side_by_side, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(side_by_side, "PATIENCE_FACTOR", 0.0)
+
+    def hang_elsewhere() -> str:
+        if os.getpid() != here:
+            signal.pause()
+        time.sleep(0.2)  # so that the other takes a task
+        return "here"
+
+    forked: list[int] = []
+    fork = os.fork
+    monkeypatch.setattr(os, "fork", lambda: forked.append(child := fork()) or child)  # type: ignore[func-returns-value]
+    assert call_side_by_side([hang_elsewhere] * 3) == ["here"] * 3
+    with pytest.raises(ProcessLookupError):
+        os.kill(forked[0], 0)
+
+
+@linux
+@pytest.mark.usefixtures("two_processes")
+def test_results_come_where_no_process_can_be_made_and_where_the_ends_of_children_are_ignored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tasks: list[Callable[[], int]] = [lambda n=n: n for n in range(5)]  # type: ignore[misc]
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert call_side_by_side(tasks) == list(range(5))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+    def fail() -> int:
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(os, "fork", fail)
+    files = len(os.listdir("/proc/self/fd"))
+    assert call_side_by_side(tasks) == list(range(5)) and len(os.listdir("/proc/self/fd")) == files
+
+
+@linux
+@pytest.mark.usefixtures("two_processes")
 def test_a_task_that_fails_raises_what_it_raises_in_one_process() -> None:
     def fail() -> Any:
         raise SpecError("no such thing")

@@ -2,7 +2,7 @@
 
 The second process is a fork, so that it has everything that was read, without a copy. The tasks stand in a pipe, and each process
 takes the next one when it is free, so the results do not depend on which of the two computed what. What the fork does not bring
-back, because a task failed there or it was killed, is computed here: an error appears as if there had been one process.
+back, because a task failed there, it was killed or it hangs, is computed here: an error appears as if there had been one process.
 
 Left out: processes that start from nothing. They would read all runs again, and a figure's painter cannot be sent to one.
 """
@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -24,6 +25,8 @@ from phoropter.core.cpu_count import count_default_threads
 
 Result = TypeVar("Result")
 MAX_TASKS = 255  # their numbers are single bytes: two readers of a pipe never share one
+# How long the fork is waited for once nothing is left to do here: a lock that another library held at the fork is never released
+PATIENCE_SECONDS, PATIENCE_FACTOR = 120.0, 3.0  # and so many times what the tasks took here
 # These start threads of OpenMP, which a fork does not take along and waits for.
 _THREADED_LIBRARIES = ("torch", "sklearn")
 
@@ -47,24 +50,39 @@ def _call_in_two_processes(tasks: Sequence[Callable[[], Result]]) -> dict[int, R
     os.close(end)
     arriving, leaving = Pipe(duplex=False)
     sys.stdout.flush(), sys.stderr.flush()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: those of OpenBLAS, which prepares itself for a fork
-        child = os.fork()
+    began, child, came = time.monotonic(), _fork_quietly(), False
     if child == 0:
         _answer_and_exit(tasks, waiting, leaving)
     leaving.close()
     try:
         found = dict(_take_tasks(tasks, waiting))
-        with suppress(EOFError, OSError):
-            found |= arriving.recv()
-    except BaseException:
-        os.kill(child, signal.SIGKILL)
-        raise
+        if arriving.poll(PATIENCE_SECONDS + PATIENCE_FACTOR * (time.monotonic() - began)):
+            with suppress(EOFError, OSError):
+                found |= arriving.recv()
+            came = True
     finally:
         os.close(waiting)
         arriving.close()
-        os.waitpid(child, 0)
+        if child is not None:
+            _end_fork(child, at_once=not came)
     return found
+
+
+def _fork_quietly() -> int | None:
+    """As os.fork; None where there can be no further process."""
+    with warnings.catch_warnings(), suppress(OSError):
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: those of OpenBLAS, which prepares itself for a fork
+        return os.fork()
+    return None
+
+
+def _end_fork(child: int, at_once: bool) -> None:
+    """Waits for its end; where signals of children are ignored, it is forgotten as soon as it ends."""
+    with suppress(ProcessLookupError):
+        if at_once:
+            os.kill(child, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        os.waitpid(child, 0)
 
 
 def _take_tasks(tasks: Sequence[Callable[[], Result]], waiting: int) -> Iterator[tuple[int, Result]]:
