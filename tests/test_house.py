@@ -358,6 +358,7 @@ COVERED_BY = {
     "data.leakage.near_duplicates": "data/leakage/test_audit.py",
     "data.sources.packed.cells": "data/sources/packed/test_parquet.py",
     "data.sources.packed.shard_patterns": "data/sources/packed/test_webdataset.py",
+    "data.stores.shard_names": "data/sources/packed/test_webdataset.py",
     "data.recordings.bundle_view": "deploy/export/test_metadata.py",
     "data.splits.spec": "data/splits/test_protocol.py",
     "data.splits.splitters": "data/splits/test_protocol.py",

@@ -18,8 +18,9 @@ from pydantic import BeforeValidator
 from phoropter.core.errors import DataError, did_you_mean, join_words
 from phoropter.core.files import cache_dir
 from phoropter.core.spec import Spec
+from phoropter.core.text_table import PARQUET_ENDINGS
 from phoropter.data.dataset import Dataset
-from phoropter.data.stores.store_copy import copy_from_store, find_address
+from phoropter.data.stores.store_copy import TABLES, copy_from_store, find_address
 
 MAX_LISTED_NAMES = 10_000
 
@@ -75,7 +76,7 @@ class SourceRequest:
     def option_path(self, name: str) -> Path | None:
         """The value of an option that names a file, resolved."""
         value = self.option(name)
-        return None if value is None else resolve_path(value, self.base)
+        return None if value is None else resolve_path(value, self.base, tables=())
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,11 @@ class Source:
     detect: Callable[[PathContents], bool] | None = None
 
     @property
+    def table_endings(self) -> tuple[str, ...]:
+        """Endings of files that name others beside them, where this source reads them."""
+        return TABLES if self.key == "parquet" else (*TABLES, *PARQUET_ENDINGS)
+
+    @property
     def option_names(self) -> tuple[str, ...]:
         """Options that not every source obeys and this one does."""
         classes = () if self.fixed_classes else ("classes", "exclude")
@@ -170,13 +176,14 @@ def resolve_snapshot(path: Path) -> Path:
     return snapshot if revision and not set(revision) & set("/\\.\0") and snapshot.is_dir() else path
 
 
-def resolve_path(path: Path, base: Path | None) -> Path:
+def resolve_path(path: Path, base: Path | None, tables: tuple[str, ...] = TABLES) -> Path:
     """A path as the user wrote it → the path to open: `~` is home, others start from `base`; of `s3://…` it is that of a copy.
 
-    The copy is made or brought up to date. Raises DataError without home, and what `copy_from_store` raises.
+    The copy is made or brought up to date. tables: endings of files that name others, which are copied too
+    Raises DataError without home, and what `find_address` and `copy_from_store` raise.
     """
     if (address := find_address(path)) is not None:
-        return copy_from_store(address, cache_dir() / "data")
+        return copy_from_store(address, cache_dir() / "data", tables)
     try:
         return (base or Path()) / path.expanduser()
     except RuntimeError:

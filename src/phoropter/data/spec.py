@@ -209,7 +209,7 @@ def open_dataset(data: DataSpec | Any, base: Path | None = None) -> Dataset:
         return as_dataset(data)
     source = data.source_record
     value = getattr(data, source.key)
-    value = resolve_path(value, base) if isinstance(value, Path) else value
+    value = resolve_path(value, base, source.table_endings) if isinstance(value, Path) else value
     place = resolve_snapshot(value) if isinstance(value, Path) else value
     if isinstance(place, Path) and data.database is None:
         refuse_foreign_file(place, source.formats)

@@ -94,7 +94,7 @@ def read_stated_subgroups(data: DataSpec, base: Path | None, dataset: Dataset) -
         return {}
     if isinstance(dataset.pictures, RenderedPictures):
         return read_recording_subgroups(data.subgroups, dataset)
-    path = resolve_path(getattr(data, "manifest"), base)  # noqa: B009  a field that exists only at run time
+    path = resolve_path(getattr(data, "manifest"), base, data.source_record.table_endings)  # noqa: B009  a field that exists only at run time
     return read_subgroups(path, getattr(data, "columns", {}), data.subgroups, dataset)
 
 

@@ -19,6 +19,7 @@ from phoropter.core.spec import validate_as
 from phoropter.core.text_table import peek_table
 from phoropter.data.dataset import Dataset
 from phoropter.data.inspect import detect_data_spec
+from phoropter.data.source import resolve_path
 from phoropter.data.spec import DataSpec, open_dataset
 from phoropter.data.stores.store_copy import find_address
 
@@ -77,12 +78,13 @@ def look_at_path(path: Path, more: dict[str, Any] | None = None) -> FirstLook:
     Raises DataError for what cannot be opened, and SpecError for a key that does not go with it.
     """
     spec = detect_data_spec(path)
-    keys: dict[str, Any] = {**(_name_columns(path) if spec.source == "manifest" else {}), **(more or {})}
+    table = resolve_path(path, None) if path.name.lower().endswith(_TABLE_ENDINGS) else path
+    keys: dict[str, Any] = {**(_name_columns(table) if spec.source == "manifest" else {}), **(more or {})}
     spec = _make_spec(spec, keys)
     dataset = open_dataset(spec)
     guess = None
     if dataset.groups is None and len(dataset):
-        guess = _guess_by_column(path, spec, keys, dataset) or guess_by_names(dataset)
+        guess = _guess_by_column(table, spec, keys, dataset) or guess_by_names(dataset)
     return FirstLook(spec, dataset, keys, guess)
 
 

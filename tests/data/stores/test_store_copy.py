@@ -15,9 +15,11 @@ from phoropter.core.errors import DataError, DiskError, MissingExtraError
 from phoropter.core.storage import object_store
 from phoropter.core.storage.object_store import open_object_store
 from phoropter.data.inspect import detect_data_spec
+from phoropter.data.source_table import SOURCES
 from phoropter.data.spec import DataSpec, open_dataset
 from phoropter.data.stores import store_copy
 from phoropter.data.stores.store_copy import copy_from_store, find_address
+from phoropter.starter.first_look import look_at_path
 
 pytest.importorskip("obstore", reason="obstore is not installed: pip install 'phoropter[s3]'")
 
@@ -58,7 +60,7 @@ def write_tree(folder: Path, files: dict[str, bytes]) -> Path:
     [
         ("s3://b/x", "s3://b/x"),
         ("s3:/b/x/y.csv", "s3://b/x/y.csv"),
-        ("s3://b", None),
+        ("s3://b", "s3://b"),
         ("data/s3:/b/x", None),
         ("/s3:/b/x", None),
         ("pictures", None),
@@ -66,6 +68,18 @@ def write_tree(folder: Path, files: dict[str, bytes]) -> Path:
 )
 def test_an_address_is_told_from_a_path(path: str, address: str | None) -> None:
     assert find_address(Path(path)) == address
+
+
+@pytest.mark.parametrize("path", ["s3://", "S3://b/x", "gs://b/x", "https://host/x.csv", "s3://b/../x", "s3://b/a/../x"])
+def test_an_address_that_is_no_place_of_data_is_refused(path: str) -> None:
+    with pytest.raises(DataError, match=r"is no place of data: expected a path of this machine, or s3://BUCKET/PLACE"):
+        detect_data_spec(Path(path))
+
+
+def test_a_folder_that_is_called_like_an_address_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ab:" / "x").mkdir(parents=True)
+    assert find_address(Path("ab:/x")) is None
 
 
 def test_a_copy_follows_the_store_and_fetches_only_what_changed(
@@ -122,14 +136,65 @@ def test_nothing_too_much_and_names_that_leave_the_copy_are_refused(
     assert not [p for p in (tmp_path / "data").rglob("*") if p.is_file() and p.name != ".copy.lock"], "whole or absent"
 
 
+def test_a_pattern_copies_the_shards_that_it_names_and_the_names_of_classes(url: str, tmp_path: Path) -> None:
+    upload(
+        write_tree(tmp_path / "here", {f"d-{n:02d}.tar": b"1" for n in range(12)} | {"classes.txt": b"a", "x[1].tar": b"x"}), url
+    )
+    shards = copy_from_store(f"{url}/d-{{01..02}}.tar", tmp_path / "data")
+    assert read_tree(shards.parent).keys() == {"d-01.tar", "d-02.tar", "classes.txt"}
+    one = copy_from_store(f"{url}/x[1].tar", tmp_path / "data")
+    assert read_tree(one.parent).keys() == {"x[1].tar", "classes.txt"}
+    with pytest.raises(DataError, match=r"e-\*\.tar: nothing is there"):
+        copy_from_store(f"{url}/e-*.tar", tmp_path / "data")
+
+
+def test_a_table_that_is_not_there_copies_nothing_and_one_alone_only_itself(url: str, tmp_path: Path) -> None:
+    upload(write_tree(tmp_path / "here", {"big.bin": b"1" * 1000, "LIST.CSV": b"path,label", "m.parquet": b"p"}), url)
+    with pytest.raises(DataError, match=r"typo\.csv: nothing is there"):
+        copy_from_store(f"{url}/typo.csv", tmp_path / "data")
+    assert not list((tmp_path / "data").rglob("big.bin"))
+    assert read_tree(copy_from_store(f"{url}/LIST.CSV", tmp_path / "alone", tables=()).parent).keys() == {"LIST.CSV"}
+    assert "big.bin" in read_tree(copy_from_store(f"{url}/LIST.CSV", tmp_path / "data").parent)
+    for key, names in (("parquet", {"m.parquet"}), ("manifest", {"m.parquet", "big.bin", "LIST.CSV"})):
+        copied = copy_from_store(f"{url}/m.parquet", tmp_path / key, SOURCES[key].table_endings)
+        assert read_tree(copied.parent).keys() == names
+
+
+def test_marks_of_folders_are_left_out_and_a_file_may_take_the_place_of_a_folder(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = FakeClient("", "a", "a/b", "c/", sizes={"": 0, "a": 0})  # as consoles make them, whose names end in a slash
+    assert store_copy._list_objects(marks, url, "**").keys() == {"a/b", "c"}
+    client = open_object_store(url, "a test")
+    upload(write_tree(tmp_path / "here", {"a/b/c": b"1", "z": b"2"}), url)
+    copy = copy_from_store(url, tmp_path / "data")
+    client.delete("a/b/c")
+    copy_from_store(url, tmp_path / "data")
+    assert not (copy / "a").exists(), "a class without pictures is none there"
+    (copy / "a").mkdir()
+    client.put("a", b"3")
+    copy_from_store(url, tmp_path / "data")
+    assert read_tree(copy) == {"a": b"3", "z": b"2"}
+
+
+def test_what_was_copied_is_written_down_while_the_rest_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{n:02d}" for n in range(40)]
+    monkeypatch.setattr(store_copy, "NOTE_S", 0.0)
+    monkeypatch.setattr(store_copy, "open_object_store", lambda url, what: FakeClient(*names, sizes=dict.fromkeys(names, 5)))
+    written: list[int] = []
+    monkeypatch.setattr(store_copy, "write_json", lambda note, here: written.append(len(here)))
+    store_copy._copy_objects("s3://bucket/set", "**", tmp_path)
+    assert written == [*range(1, 41), 40]
+
+
 class FakeClient:
     """Lists what no S3 server here would keep, and gives other bytes than it lists."""
 
-    def __init__(self, *names: str) -> None:
-        self.names = names
+    def __init__(self, *names: str, sizes: dict[str, int] | None = None) -> None:
+        self.names, self.sizes = names, sizes or {}
 
     def list(self, chunk_size: int) -> Any:
-        return [[{"path": name, "e_tag": "t", "size": 9} for name in self.names]]
+        return [[{"path": name.rstrip("/") or name, "e_tag": "t", "size": self.sizes.get(name, 9)} for name in self.names]]
 
     def get(self, name: str) -> FakeClient:
         return self
@@ -147,12 +212,21 @@ def test_a_name_that_is_no_path_below_is_refused(name: str, tmp_path: Path, monk
 
 def test_an_object_that_is_also_a_folder_or_changes_meanwhile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_copy, "open_object_store", lambda url, what: FakeClient("a", "a/b"))
-    with pytest.raises(DataError, match="'a/b' lies in a folder whose name is that of an object"):
+    with pytest.raises(DataError, match="'a' is an object, and there are others in a folder of this name"):
         store_copy._copy_objects("s3://bucket/set", "**", tmp_path)
     monkeypatch.setattr(store_copy, "open_object_store", lambda url, what: FakeClient("a"))
     with pytest.raises(DataError, match="'a' has changed in the store while it was copied"):
         store_copy._copy_objects("s3://bucket/set", "**", tmp_path)
-    assert not list(tmp_path.rglob("a"))
+    gone = FakeClient("a")
+    monkeypatch.setattr(gone, "get", lambda name: open_missing(tmp_path))
+    monkeypatch.setattr(store_copy, "open_object_store", lambda url, what: gone)
+    with pytest.raises(DataError, match="'a' has changed in the store while it was copied"):
+        store_copy._copy_objects("s3://bucket/set", "**", tmp_path)
+    assert not [p for p in tmp_path.rglob("*") if p.name.endswith((".part", "a"))]
+
+
+def open_missing(folder: Path) -> bytes:
+    return (folder / "no such object").read_bytes()
 
 
 def test_a_dataset_in_a_store_is_the_one_that_was_put_there(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,11 +244,27 @@ def test_a_dataset_in_a_store_is_the_one_that_was_put_there(url: str, tmp_path: 
     assert open_dataset(guessed).fingerprint == local.fingerprint
 
 
+def test_columns_and_groups_of_a_table_in_a_store_are_guessed(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHOROPTER_CACHE", str(tmp_path / "cache"))
+    lines = [f"{n}.png;{'ab'[n % 2]};p{n // 2}" for n in range(8)]
+    table = "\n".join(["image_file;diagnosis;patient_id", *lines]).encode()
+    for n in range(8):
+        (tmp_path / "here").mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (20 * n, 0, 0)).save(tmp_path / "here" / f"{n}.png")
+    upload(write_tree(tmp_path / "here", {"list.csv": table}), url)
+    there, local = look_at_path(Path(f"{url}/list.csv")), look_at_path(tmp_path / "here" / "list.csv")
+    assert there.keys == local.keys and there.guess is not None and local.guess is not None
+    assert there.guess.keys == local.guess.keys == {"columns": {"group": "patient_id"}}
+
+
 def test_a_store_that_does_not_answer_and_a_missing_package_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in describe_endpoint("http://127.0.0.1:9").items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(object_store, "RETRY_S", 0.2)
     with pytest.raises(DiskError, match=r"s3://bucket cannot be used .*what was copied is kept, and the same command goes on"):
+        copy_from_store("s3://bucket/x/", tmp_path)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "127.0.0.1:9000")
+    with pytest.raises(DiskError, match=r"AWS_ENDPOINT_URL is '127\.0\.0\.1:9000', expected http://HOST:PORT"):
         copy_from_store("s3://bucket/x/", tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "obstore.store", None)
     with pytest.raises(MissingExtraError, match=r"data in s3://… needs the package obstore.*phoropter\[s3\]"):

@@ -17,13 +17,18 @@ RETRY_S = 180.0  # how long a store may not answer until a command gives up
 
 
 def open_object_store(url: str, what: str) -> Any:
-    """obstore's client of `s3://BUCKET/PREFIX`; the store is not asked yet. what: needs it. Raises MissingExtraError."""
+    """obstore's client of `s3://BUCKET/PREFIX`; the store is not asked yet. what: needs it.
+
+    Raises MissingExtraError, and DiskError for an address of a server that is none.
+    """
     try:
         from obstore.store import S3Store
     except ImportError:
         raise MissingExtraError("obstore", "s3", what) from None
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise DiskError(f"AWS_ENDPOINT_URL is '{endpoint}', expected http://HOST:PORT or https://HOST")
     options: Any = {"allow_http": endpoint.startswith("http://"), "timeout": timedelta(seconds=60)}
     address: Any = {"endpoint": endpoint} if endpoint else {}
     retries: Any = {"max_retries": 20, "retry_timeout": timedelta(seconds=RETRY_S)}

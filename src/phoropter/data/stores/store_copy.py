@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,38 +23,49 @@ from phoropter.core.errors import DataError
 from phoropter.core.files import digest, file_lock, format_bytes, make_folder, read_json, require_space, write_json
 from phoropter.core.storage.checksums import print_notice
 from phoropter.core.storage.object_store import explain_store_errors, open_object_store
+from phoropter.data.stores.shard_names import CLASS_FILES, expand_braces
 
 MAX_OBJECTS = 2_000_000
 MAX_NOTE_BYTES = 1 << 30
+TABLES = (".csv", ".tsv", ".json", ".jsonl")  # which name files beside them
+NOTE_S = 60.0  # how often what was copied is written down: a command that is killed loses no more
 _CONNECTIONS = 16
-_TABLES = (".csv", ".tsv", ".json", ".jsonl")  # which name files beside them
 _ADVICE = "what was copied is kept, and the same command goes on when the store answers"
 
 Copied = dict[str, list[Any]]  # name → [tag, bytes]
 
 
 def find_address(path: Path) -> str | None:
-    """`s3://BUCKET/PLACE` of a path that was made of it, which joins its slashes; None of any other."""
-    bucket = re.fullmatch(r"s3:/+([^/]+/.+)", path.as_posix())
-    return f"s3://{bucket[1]}" if bucket else None
+    """`s3://BUCKET/PLACE` of a path that was made of it, which joins its slashes; None of a path of this machine.
+
+    Raises DataError for an address that is no place in a store: of another kind, without a bucket, with `..` in it.
+    """
+    words = path.as_posix()
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:(/|$)", words) or path.exists():
+        return None
+    place = re.fullmatch(r"s3:/+([^/].*)", words)
+    if place is None or ".." in path.parts:
+        raise DataError(
+            f"{words.replace(':/', '://', 1)} is no place of data: expected a path of this machine, or s3://BUCKET/PLACE"
+        )
+    return f"s3://{place[1]}"
 
 
-def copy_from_store(address: str, cache: Path) -> Path:
+def copy_from_store(address: str, cache: Path, tables: tuple[str, ...] = TABLES) -> Path:
     """The local path of a place in a store: a folder, a file, or a pattern of names of shards; copied where it is not there yet.
 
-    Of a table of names (CSV, TSV, JSON) all that lies in its folder is copied, because it names files there.
+    tables: endings of files that name others: of such a file all that lies in its folder is copied
     Raises DataError where nothing is there, or too much, or a name that leaves the folder; DiskError where the store does not
     answer or the disk is too small; MissingExtraError.
     """
     folder, name = address.rstrip("/").rpartition("/")[::2]
-    is_pattern = "*" in name or "{" in name
-    if name.endswith(_TABLES) and not is_pattern:
-        return _copy_objects(folder, "**", cache) / name
-    if is_pattern:
-        return _copy_objects(folder, re.sub(r"\{[^{}]*\}", "*", name), cache) / name
-    if _is_object(folder, name):
+    if folder == "s3:/":
+        return _copy_objects(address.rstrip("/"), "**", cache)
+    if "*" in name or "{" in name:
         return _copy_objects(folder, name, cache) / name
-    return _copy_objects(address.rstrip("/"), "**", cache)
+    if not _is_object(folder, name):
+        return _copy_objects(address.rstrip("/"), "**", cache)
+    return _copy_objects(folder, "**" if name.lower().endswith(tables) else name, cache) / name
 
 
 def _is_object(folder: str, name: str) -> bool:
@@ -64,9 +78,7 @@ def _is_object(folder: str, name: str) -> bool:
 
 
 def _copy_objects(folder: str, wanted: str, cache: Path) -> Path:
-    """Brings the copy of `folder` up to date in what is wanted: `**` is everything below it, else a pattern of names in it."""
-    if folder.count("/") < 2:
-        raise DataError(f"{folder} is no place in a store, expected s3://BUCKET/PLACE")
+    """Brings the copy of `folder` up to date in what is wanted: `**` is everything below it, else a name or a pattern."""
     place = cache / digest([folder, wanted])[:16]
     copy = place / (re.sub(r"[^\w.-]+", "-", folder.rpartition("/")[2]).lstrip(".") or "data")
     note = place / ".copy.json"
@@ -80,37 +92,72 @@ def _copy_objects(folder: str, wanted: str, cache: Path) -> Path:
         if missing:
             require_space(cache, size, f"copying {folder}")
             print_notice(f"copying {len(missing):,} files ({format_bytes(size)}) from {folder}")
-        for name in sorted(before.keys() - there.keys()):
-            (copy / name).unlink(missing_ok=True)
+        gone = before.keys() - there.keys()
+        _remove_files(copy, gone)
+        written = time.monotonic()
         try:
             for name in _fetch_objects(client, missing, copy):
                 here[name] = missing[name]
+                if time.monotonic() - written > NOTE_S:
+                    _write_note(note, here, there)
+                    written = time.monotonic()
         finally:
-            if missing or before.keys() != there.keys():
+            if missing or gone:
                 make_folder(copy)
-                write_json(note, {name: here[name] for name in sorted(here.keys() & there.keys())})
+                _write_note(note, here, there)
     return copy
 
 
+def _write_note(note: Path, here: Copied, there: Copied) -> None:
+    """What is here of what is there."""
+    write_json(note, {name: here[name] for name in sorted(here.keys() & there.keys())})
+
+
+def _remove_files(copy: Path, names: Collection[str]) -> None:
+    """Removes files and the folders that become empty by it, of which a store has none."""
+    for name in sorted(names):
+        file = copy / name
+        file.unlink(missing_ok=True)
+        with suppress(OSError):  # it holds others
+            for folder in list(file.parents)[: len(PurePosixPath(name).parts) - 1]:
+                folder.rmdir()
+
+
 def _list_objects(client: Any, folder: str, wanted: str) -> Copied:
-    """What is in the store, by name. Raises DataError for nothing, too much, and names that would leave the copy."""
+    """What is in the store, by name. Raises DataError for nothing, too much, and names that would leave the copy.
+
+    Left out are empty objects by which some programs mark a folder: they are called like it.
+    """
     found: Copied = {}
-    for page in client.list(chunk_size=1000):
+    for page in client.list(chunk_size=1000) if wanted == "**" else [client.list_with_delimiter()["objects"]]:
         for entry in page:
-            name = str(entry["path"])
-            if wanted != "**" and ("/" in name or not fnmatch.fnmatchcase(name, wanted)):
+            name, size = str(entry["path"]), int(entry["size"])
+            if name == "" and size == 0:
                 continue
             if name.startswith("/") or "\\" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
                 raise DataError(f"{folder} has an object called '{name}', which is no path below it; rename it")
-            found[name] = [entry["e_tag"] or str(entry["last_modified"]), int(entry["size"])]
+            found[name] = [entry["e_tag"] or str(entry["last_modified"]), size]
             if len(found) > MAX_OBJECTS:
                 raise DataError(f"{folder} has more than {MAX_OBJECTS:,} objects; pack them into shards (phoropter pack)")
+    if wanted != "**":
+        found = _choose_objects(found, wanted)
+    folders = {str(above) for name in found for above in PurePosixPath(name).parents}
+    for name in sorted(folders & found.keys()):
+        if found.pop(name)[1]:
+            raise DataError(f"{folder}: '{name}' is an object, and there are others in a folder of this name; rename one of them")
     if not found:
         raise DataError(f"{folder}{'' if wanted == '**' else f'/{wanted}'}: nothing is there; check the address")
-    for name in found:
-        if any(str(above) in found for above in PurePosixPath(name).parents):
-            raise DataError(f"{folder}: '{name}' lies in a folder whose name is that of an object, too; rename one of them")
     return found
+
+
+def _choose_objects(found: Copied, wanted: str) -> Copied:
+    """Those that a name or a pattern of names of shards means, and the names of classes beside them; none without the former."""
+    if "*" in wanted:
+        names = set(fnmatch.filter(found, wanted))
+    else:
+        names = {wanted, *(expand_braces(wanted) if "{" in wanted else ())}
+    chosen = names & found.keys()
+    return {name: found[name] for name in found if chosen and (name in chosen or name in CLASS_FILES)}
 
 
 def _fetch_objects(client: Any, missing: Copied, copy: Path) -> Iterator[str]:
@@ -120,12 +167,17 @@ def _fetch_objects(client: Any, missing: Copied, copy: Path) -> Iterator[str]:
         target = copy / name
         make_folder(target.parent)
         aside = target.with_name(f".{target.name}.part")
-        with aside.open("wb") as file:
-            for chunk in client.get(name).stream():
-                file.write(chunk)
-        if aside.stat().st_size != missing[name][1]:
-            raise DataError(f"'{name}' has changed in the store while it was copied; give the command again")
-        aside.replace(target)
+        try:
+            _download_object(client, name, aside)
+            if aside.stat().st_size != missing[name][1]:
+                raise FileNotFoundError
+            if target.is_dir():
+                shutil.rmtree(target)  # what was left of a folder of this name, which is gone in the store
+            aside.replace(target)
+        except FileNotFoundError:
+            raise DataError(f"'{name}' has changed in the store while it was copied; give the command again") from None
+        finally:
+            aside.unlink(missing_ok=True)
         return name
 
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
@@ -133,6 +185,12 @@ def _fetch_objects(client: Any, missing: Copied, copy: Path) -> Iterator[str]:
             yield from pool.map(fetch, missing)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _download_object(client: Any, name: str, file: Path) -> None:
+    with file.open("wb") as opened:
+        for chunk in client.get(name).stream():
+            opened.write(chunk)
 
 
 def _has_size(file: Path, size: int) -> bool:

@@ -38,6 +38,7 @@ from phoropter.data.sources.packed.cells import DICOM_IN_FILE, Cell
 from phoropter.data.sources.packed.label_lists import check_packed_options
 from phoropter.data.sources.packed.shard_patterns import list_shards
 from phoropter.data.sources.packed.shards import SHARD_COLUMNS, PackedShard, holds_packed, join_shards, list_files
+from phoropter.data.stores.shard_names import CLASS_FILES
 
 TAR_ENDINGS = (".tar",)
 MAX_FIELD_BYTES = 1024**2
@@ -47,7 +48,6 @@ MAX_LABELS = 10_000  # of one sample
 _KEY_AND_FIELD = re.compile(r"((?:.*/|)[^./][^./]*)[.]([^/]+)", re.DOTALL)
 _LABEL_FIELDS = ("label", "cls", "class", "txt")  # in order
 _TEXT_FIELDS = frozenset({"cls", "class", "txt", "text", "label", "id", "index", "group", "site", "split"})
-_CLASS_FILES = ("classnames.txt", "classes.txt", "labels.txt")
 _DAMAGE = (tarfile.TarError, OSError, EOFError, ValueError, KeyError, OverflowError)
 
 
@@ -291,7 +291,7 @@ def _choose_picture(sample: _Sample, image: str | None, file: Path) -> str:
 
 def _read_class_names(folder: Path) -> tuple[str, ...] | None:
     """Names by number, a line each, of the first of the usual files beside the shards."""
-    for name in _CLASS_FILES:
+    for name in CLASS_FILES:
         file = folder / name
         if file.is_file() and file.stat().st_size <= MAX_FIELD_BYTES:
             lines = _decode_text_lines(file)
