@@ -209,6 +209,18 @@ def test_a_first_study_plans(name: str, tmp_path: Path) -> None:
     assert [c.table.baseline for c in study.parsed_candidates if c.table] == ([BASELINES[name]] if name in BASELINES else [])
 
 
+def test_of_one_hospital_no_protocol_by_sites_is_named(tmp_path: Path) -> None:
+    text = []
+    for sites in (1, 2):
+        root = tmp_path / str(sites)
+        rows = make_csv(root).read_text().splitlines()
+        lines = [f"{row},{'site' if not n else n % sites}" for n, row in enumerate(rows)]
+        put(root / "cells.csv", "\n".join(lines))
+        call("init", root / "cells.csv", "-o", root / "study.yaml")
+        text.append((root / "study.yaml").read_text())
+    assert "leave-one-site-out" not in text[0] and "2 sites: `protocol: leave-one-site-out`" in text[1]
+
+
 def test_a_first_study_of_dicom_plans(tmp_path: Path, write_dicom: Callable[..., Path]) -> None:
     for row in range(ROWS):
         write_dicom(tmp_path / "d" / CLASSES[row % 2] / f"{row}.dcm", draw(row)[..., 0], PatientID=f"P{row // 3}")
@@ -258,6 +270,37 @@ def test_a_folder_of_recordings_gets_a_manifest(name: str, told: str, tmp_path: 
         assert dataset.describe_label(row) in str(recording) and dataset.groups[row] in str(recording)
     again = call("init", tmp_path / "ward", "-o", tmp_path / "other.yaml")
     assert again.exit_code == 2 and "ward-recordings.csv is there already" in again.output
+
+
+@pytest.mark.parametrize(
+    ("names", "people", "told_by"),
+    [
+        (
+            "P1/rest.edf P1/work.edf P2/rest.edf P2/work.edf P3/rest.edf P3/work.edf",
+            "P1 P1 P2 P2 P3 P3",
+            "the folders they lie in",
+        ),
+        ("rest/P1.edf work/P1.edf rest/P2.edf work/P2.edf rest/P3.edf", "P1 P2 P3 P1 P2", "their names"),
+        ("1001/ecg.edf 1002/ecg.edf 1003/ecg.edf", "1001 1002 1003", "the folders they lie in"),
+        ("P1/a.edf P1/b.edf P2/c.edf P2/d.edf P3/e.edf P3/f.edf", "P1 P1 P2 P2 P3 P3", "the folders they lie in"),
+        ("north/a.edf north/b.edf south/c.edf south/d.edf", "", "their names"),
+    ],
+)
+def test_people_of_recordings_are_told_by_folders_or_names(names: str, people: str, told_by: str, tmp_path: Path) -> None:
+    for name in names.split():
+        put(tmp_path / "ward" / name, b"")
+    listed = write_recordings_list(tmp_path / "ward", tmp_path / "study.yaml")
+    assert listed is not None and listed.people == len(set(people.split()))
+    header, *rows = [line.split(",") for line in listed.file.read_text().splitlines()]
+    assert [row[header.index("subject")] for row in rows if people] == people.split()
+    assert not people or listed.people_by == told_by
+
+
+def test_a_manifest_of_the_current_folder_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "ward" / "rest" / "P1.edf", b"")
+    monkeypatch.chdir(tmp_path / "ward" / "rest")
+    names = [write_recordings_list(Path(place), Path("study.yaml")).file.name for place in (".", "..")]  # type: ignore[union-attr]
+    assert names == ["rest-recordings.csv", "ward-recordings.csv"]
 
 
 def test_labels_that_nothing_tells_are_left_to_fill_in(tmp_path: Path) -> None:
@@ -310,6 +353,11 @@ def test_a_file_is_never_overwritten(tmp_path: Path) -> None:
     out = put(tmp_path / "study.yaml", "mine")
     result = call("init", make_folders(tmp_path), "-o", out)
     assert result.exit_code == 2 and "is there already" in result.output and out.read_text() == "mine"
+
+
+def test_hours_are_a_number(tmp_path: Path) -> None:
+    result = call("init", make_folders(tmp_path), "-o", tmp_path / "study.yaml", "--hours", "nan")
+    assert result.exit_code == 2 and "--hours is nan, expected a number above 0" in result.output
 
 
 def test_the_file_names_a_schema_that_it_obeys(tmp_path: Path) -> None:

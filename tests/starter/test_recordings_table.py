@@ -57,6 +57,8 @@ def test_decimal_commas_become_points(tmp_path: Path) -> None:
         ("birth,pH\n21,7.1\n", "no column names a recording: they are called 17, 18 or 19; there are the columns birth or pH"),
         ("birth,pH\n17,7.1\n18,7\n17,7.2\n", "lines 2 and 4 have the same birth, '17'"),
         ("birth,pHa\n17,7.1\n", "pH<=7.15 asks for the column pH, there are pHa"),
+        ("age,birth,pH\n19,17,7.1\n18,18,7\n17,19,7.2\n", "the columns age and birth both have names of recordings"),
+        ("age,birth,pH\n17,40,7.1\n18,17,7.2\n19,18,7.3\n", "the columns age and birth both have names of recordings"),
     ],
 )
 def test_what_cannot_be_joined_is_refused(text: str, words: str, tmp_path: Path) -> None:
@@ -65,19 +67,28 @@ def test_what_cannot_be_joined_is_refused(text: str, words: str, tmp_path: Path)
     assert words in str(refused.value)
 
 
+def test_ages_that_are_also_names_of_recordings_name_none(tmp_path: Path) -> None:
+    file = write_table(tmp_path, "age,birth,pH\n17,18,7.1\n18,17,7.2\n19,40,7.3\n17,41,7.4\n")
+    found = read_recordings_table(file, NAMES, (), "pH<=7.15")
+    assert (found.named_by, found.matched, found.unused) == ("birth", (0, 1), ("40", "41"))
+    assert found.columns == {"outcome.pH": ["7.2", "7.1"], "about.age": ["18", "17"]}
+
+
 def call(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
 
 
 @pytest.fixture(scope="module")
 def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five half hours of heart rate, called by the number of the birth, and a table of outcomes among them without the last."""
+    """Five half hours of heart rate, called by the number of the birth, and a table of outcomes without the last and with
+    one that was not recorded."""
     folder = tmp_path_factory.mktemp("ward") / "export"
     folder.mkdir()
     lines = [f"{n / 4:.2f},{130 + n % 7},{10 + n % 5}" for n in range(4 * 1860)]
     for birth in range(17, 22):
         (folder / f"{birth}.csv").write_text("\n".join(["time,fhr,uc", *lines]) + "\n")
-    (folder / "outcomes.csv").write_text("birth,pH,hospital\n20,7.30,north\n19,7.25,south\n18,7.10,north\n17,7.05,south\n")
+    rows = ["20,7.30,north", "19,7.25,south", "18,7.10,north", "17,7.05,south", "99,7.1,south"]
+    (folder / "outcomes.csv").write_text("\n".join(["birth,pH,hospital", *rows]))
     return folder
 
 
@@ -86,6 +97,7 @@ def test_outcomes_of_a_table_make_the_classes(export: Path, tmp_path: Path) -> N
     done = call("init", export, "--table", table, "--outcome", "pH<=7.15", "-o", out)
     assert done.exit_code == 0 and "labels by pH<=7.15 of outcomes.csv" in done.output, done.output
     assert "left out: 1 recordings that the table does not have (21)" in done.output
+    assert "not used: 1 lines of the table, of which there is no recording (99)" in done.output
     (study,) = read_study(out)
     dataset = open_dataset(study.data, study.base)
     assert dataset.recordings is not None and dataset.sites is not None

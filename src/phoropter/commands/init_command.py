@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,8 @@ def init_command(path: Path, out: Path, hours: float, yes: bool, table: Path | N
     from phoropter.starter.choices import FirstStudy, choose_baseline, choose_candidates, choose_protocol
     from phoropter.starter.study_text import SCHEMA_FILE, describe_estimate, make_study_name, write_study_text
 
+    if math.isnan(hours):
+        raise SpecError("--hours is nan, expected a number above 0")
     if out.exists():
         raise SpecError(f"{out} is there already; name another file with -o, or remove it")
     to = make_console()
@@ -103,6 +106,9 @@ def _print_written(written: RecordingsList, to: Console) -> None:
     if written.left_out:
         shown = f"{', '.join(written.left_out[:3])}{' …' if len(written.left_out) > 3 else ''}"
         print_line(to, f"left out: {len(written.left_out)} recordings that the table does not have ({shown})")
+    if written.unused:
+        shown = f"{', '.join(written.unused[:3])}{' …' if len(written.unused) > 3 else ''}"
+        print_line(to, f"not used: {len(written.unused)} lines of the table, of which there is no recording ({shown})")
 
 
 def _is_terminal() -> bool:

@@ -32,6 +32,7 @@ _NO_LABELS = [""]
 class RecordingsList:
     """file: the manifest that was written · count: of recordings · people: that `people_by` tells apart; 0: nothing tells them
     told_by: what the classes are taken from; None: labels are empty · left_out: names of recordings that the table does not have
+    unused: names in the table that no recording has
     """
 
     file: Path
@@ -40,6 +41,7 @@ class RecordingsList:
     people_by: str
     told_by: str | None
     left_out: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 def write_recordings_list(folder: Path, out: Path, table: Path | None = None, rule: str | None = None) -> RecordingsList | None:
@@ -49,8 +51,9 @@ def write_recordings_list(folder: Path, out: Path, table: Path | None = None, ru
     times of each. Raises SpecError for a manifest that is there already, and for a table that tells no classes.
     table: of what is known of them, joined by their names · rule: of its outcomes, which makes the classes in place of labels
     """
-    manifest = out.with_name(f"{folder.name}-recordings.csv")
-    files = [file for file in _list_recordings(folder) if table is None or file.absolute() != table.absolute()]
+    name = folder.name if folder.name not in ("", "..") else folder.resolve().name  # of `.` and `..`
+    manifest = out.with_name(f"{name}-recordings.csv")
+    files = [file for file in _list_recordings(folder) if table is None or file.resolve() != table.resolve()]
     if not files:
         return None
     if manifest.exists():
@@ -59,7 +62,7 @@ def write_recordings_list(folder: Path, out: Path, table: Path | None = None, ru
         )
     names = [file.relative_to(folder) for file in files]
     stems = [name.with_suffix("").as_posix() for name in names]
-    people = _tell_people(stems)
+    people, people_by = _tell_people(stems)
     labels, told_by = _tell_labels(stems)
     columns = {"path": [relate_path(file.absolute(), out.absolute().parent) for file in files], "label": labels}
     columns |= {"subject": people} if people else {}
@@ -68,7 +71,7 @@ def write_recordings_list(folder: Path, out: Path, table: Path | None = None, ru
         rate = f"{read_export(files[is_table.index(True)]).rate_hz:g}"
         columns["rate_hz"] = [rate if has_rate else "" for has_rate in is_table]
     left_out: tuple[str, ...] = ()
-    people_by = "their names"
+    unused: tuple[str, ...] = ()
     if table is not None:
         known = read_recordings_table(table, [name.as_posix() for name in names], people, rule)
         columns = {name: [cells[at] for at in known.matched] for name, cells in columns.items()} | known.columns
@@ -78,8 +81,11 @@ def write_recordings_list(folder: Path, out: Path, table: Path | None = None, ru
         if "subject" in known.columns:
             people_by = f"a column of {table.name}"
         left_out = tuple(stem for at, stem in enumerate(stems) if at not in set(known.matched))
+        unused = known.unused
     write_text(manifest, format_csv([list(columns), *zip(*columns.values(), strict=True)], line_end="\n"))
-    return RecordingsList(manifest, len(columns["path"]), len(set(columns.get("subject", ()))), people_by, told_by, left_out)
+    return RecordingsList(
+        manifest, len(columns["path"]), len(set(columns.get("subject", ()))), people_by, told_by, left_out, unused
+    )
 
 
 def _tell_classes(table: Path, columns: dict[str, list[str]], rule: str | None, told_by: str | None) -> str:
@@ -108,12 +114,27 @@ def _list_recordings(folder: Path) -> list[Path]:
     return found
 
 
-def _tell_people(names: Sequence[str]) -> list[str]:
-    """Who each is of, by a number that several names share, or by names that several folders share; empty where nothing tells."""
+def _tell_people(names: Sequence[str]) -> tuple[list[str], str]:
+    """Who each is of and what tells it; an empty list where nothing does.
+
+    That is a number that several names share, a folder for each person, or a name that several folders share. Of folders and
+    names that come again (P01/rest, P01/work; rest/P01, work/P01) people are those of which there are more.
+    """
     if found := find_shared_numbers(names):
-        return found[1]
+        return found[1], "their names"
     alone = [name.rpartition("/")[2] for name in names]
-    return alone if len(set(alone)) < len(alone) else []
+    folders = [name.rpartition("/")[0].rpartition("/")[2] for name in names]
+    some_shared = len(set(alone)) < len(alone)
+    if len(set(folders)) > len(set(alone)) or (not some_shared and _are_numbered(folders)):
+        return folders, "the folders they lie in"
+    return (alone, "their names") if some_shared else ([], "")
+
+
+def _are_numbered(folders: Sequence[str]) -> bool:
+    """Whether they may be folders of people with several recordings in most, as P01, P02 …"""
+    counts = Counter(folders)
+    shared = sum(count for count in counts.values() if count > 1)
+    return len(counts) >= 3 and shared > len(folders) / 2 and all(any(c.isdigit() for c in folder) for folder in counts)
 
 
 def _tell_labels(names: Sequence[str]) -> tuple[list[str], str | None]:

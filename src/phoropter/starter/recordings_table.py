@@ -25,12 +25,13 @@ class RecordingsTable:
 
     matched: (recordings it has a row for) their places among those asked for, in their order
     columns: our name of a column (label, subject, site, outcome.KEY, about.KEY) → (matched) its cells
-    named_by: the column that names the recordings
+    named_by: the column that names the recordings · unused: names in it that no recording has
     """
 
     matched: tuple[int, ...]
     columns: dict[str, list[str]]
     named_by: str
+    unused: tuple[str, ...] = ()
 
 
 def read_recordings_table(file: Path, names: Sequence[str], people: Sequence[str], rule: str | None) -> RecordingsTable:
@@ -39,7 +40,7 @@ def read_recordings_table(file: Path, names: Sequence[str], people: Sequence[str
     A recording is named by its path without ending, by the name of its file with or without ending, or by its person.
     names: (N) paths below the folder, with ending · people: (N) as names tell them, or empty
     rule: of outcomes, such as pH<=7.15: the columns that it asks for become outcomes, whatever their capital letters
-    Raises DataError where no column names a recording, one is named twice, or the rule's column is not there.
+    Raises DataError where no column names a recording or two do, one is named twice, or the rule's column is not there.
     """
     table = read_text_table(file)
     rows = list(table.rows)
@@ -48,7 +49,9 @@ def read_recordings_table(file: Path, names: Sequence[str], people: Sequence[str
     matched = tuple(recording for recording, row in enumerate(row_of) if row is not None)
     found = [row for row in row_of if row is not None]
     cells = {name: [_write_point(rows[row][1][at], table.decimal_comma) for row in found] for name, at in ours.items()}
-    return RecordingsTable(matched, cells, table.header[place])
+    used = set(found)
+    unused = tuple(name for row, (_, line) in enumerate(rows) if row not in used and (name := line[place]))
+    return RecordingsTable(matched, cells, table.header[place], unused)
 
 
 def _write_point(cell: str, decimal_comma: bool) -> str:
@@ -68,22 +71,34 @@ def _list_names(names: Sequence[str], people: Sequence[str]) -> list[tuple[str, 
 def _find_naming_column(
     file: Path, header: Sequence[str], rows: Sequence[tuple[int, list[str]]], called: Sequence[tuple[str, ...]]
 ) -> tuple[int, list[int | None]]:
-    """The column that names most recordings, and the row of each; None where there is none."""
-    best: tuple[int, list[int | None]] = (-1, [])
+    """The column that names most recordings, each of them once, and the row of each; None where there is none.
+
+    Recordings are often called by numbers, which ages and years are too: such a column has most values twice, and where two
+    columns would do, neither is taken.
+    """
+    known = {name for each in called for name in each}
+    found: list[tuple[bool, int, int, list[int | None]]] = []
     for at in range(len(header)):
-        row_of_cell = {cells[at]: row for row, (_, cells) in enumerate(rows) if cells[at]}
-        found = [next((row_of_cell[name] for name in each if name in row_of_cell), None) for each in called]
-        if sum(row is not None for row in found) > sum(row is not None for row in best[1]):
-            best = at, found
-    place, found = best
-    if place < 0:
+        cells = [line[at] for _, line in rows]
+        row_of_cell = {cell: row for row, cell in enumerate(cells) if cell}
+        row_of = [next((row_of_cell[name] for name in each if name in row_of_cell), None) for each in called]
+        named = [cell for cell in cells if cell in known]
+        if count := sum(row is not None for row in row_of):
+            found.append((len(set(named)) == len(named), count, at, row_of))
+    if not found:
         raise DataError(
             f"{file}: no column names a recording: they are called {join_words([each[3] for each in called], 3)}; "
             f"there are the columns {join_words(header)}"
         )
-    known = {name for each in called for name in each}
-    _refuse_doubled(file, header[place], ((line, cells[place]) for line, cells in rows), known)
-    return place, found
+    best, *others = sorted(found, key=lambda each: (not each[0], -each[1], each[2]))
+    is_single, count, place, row_of = best
+    if is_single:
+        for other in (each for each in others if each[0] and 2 * each[1] >= count and each[3] != row_of):
+            both = f"the columns {header[place]} and {header[other[2]]} both have names of recordings"
+            raise DataError(f"{file}: {both}, on different lines; leave one of them out of the table")
+    else:
+        _refuse_doubled(file, header[place], ((line, cells[place]) for line, cells in rows), known)
+    return place, row_of
 
 
 def _refuse_doubled(file: Path, column: str, cells: Iterable[tuple[int, str]], known: set[str]) -> None:

@@ -59,8 +59,7 @@ def _describe_data(look: FirstLook) -> list[str]:
     else:
         examples = ", ".join(_one_line(name) for name in list(dict.fromkeys(dataset.groups.tolist()))[:3])
         lines.append(f"# {len(set(dataset.groups.tolist()))} groups that folds keep together, such as {examples}.")
-    if dataset.sites is not None:
-        sites = len(set(dataset.sites.tolist()))
+    if dataset.sites is not None and (sites := len(set(dataset.sites.tolist()))) > 1:
         lines.append(f"# {sites} sites: `protocol: leave-one-site-out` tests each by a model that never saw it.")
     if look.problems:
         lines.append(f"# {len(look.problems)} inputs cannot be used and are left out; `phoropter inspect` lists them.")
