@@ -18,6 +18,7 @@ from phoropter.cli import main
 from phoropter.core.errors import DataError, SpecError, StoreError, WeightsError
 from phoropter.core.extensions import Extension, trust_code
 from phoropter.models.timm_compat import import_timm
+from phoropter.refit.evidence import collect_evidence
 from phoropter.refit.finished_study import open_finished_study
 from phoropter.refit.refit import RefitOptions, refit_candidate
 from phoropter.study.executors import execute_study
@@ -164,7 +165,7 @@ def test_a_frozen_study_is_opened_with_the_seeds_it_ran(tmp_path: Path, protocol
 
 def test_a_smoke_version_is_opened_and_its_runs_are_found(tmp_path: Path) -> None:
     """Its candidates and its recipe are recorded in full, with augmentation steps."""
-    text = "name: s\ndata: {digits: true, size: 32, max_samples: 40}\nprotocol: {split: stratified-k-fold, folds: 2}\n"
+    text = "name: s\ndata: {digits: true, size: 32, max_samples: 40}\nprotocol: {split: stratified-k-fold, folds: 3}\n"
     (tmp_path / "s.yaml").write_text(
         text + "candidates: [{name: a, baseline: colour-texture}, {name: b, baseline: mean-image}]\n"
     )
@@ -173,6 +174,8 @@ def test_a_smoke_version_is_opened_and_its_runs_are_found(tmp_path: Path) -> Non
     store = execute_study(small, tmp_path / "out", lambda event: None, options=ComputeOptions("cpu", threads=1))
     opened = open_finished_study(store.folder, lambda event: None)
     assert {run.key for run in opened.planned.runs} == {run.key for run in store.runs()} != set()
+    evidence = collect_evidence(opened, opened.find_candidate(None))
+    assert evidence.study == "s (a smoke version)", "a bundle of it says so wherever it names its study"
 
 
 def test_data_that_were_moved_are_named_and_must_be_the_same(tmp_path: Path) -> None:

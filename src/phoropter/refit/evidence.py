@@ -107,7 +107,7 @@ def collect_evidence(study: FinishedStudy, candidate: CandidateResults) -> Study
         bounds = {"low": float(interval.low), "high": float(interval.high)} if known else {}
         bounds["method"] = interval.method
     return StudyEvidence(
-        study=str(summary.study.get("name", "")),
+        study=str(summary.study.get("name", "")) + (" (a smoke version)" if summary.study.get("scale") else ""),
         candidate=candidate.name,
         fingerprint=str((summary.study.get("dataset") or {}).get("fingerprint", "")),
         figure=StudyFigure(metric=ranking, value=values[ranking], **bounds),

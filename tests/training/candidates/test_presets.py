@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from phoropter.core.errors import SpecError
 from phoropter.training.candidates.presets import PRESETS, parse_recipe
 from phoropter.training.candidates.recipe import Recipe
 
@@ -16,6 +17,13 @@ def test_no_recipe_is_the_base_and_a_mapping_changes_it() -> None:
     base = PRESETS["head-then-all"]
     assert parse_recipe(None, base) == base
     assert parse_recipe({"batch_size": 7}, base).phases == base.phases and parse_recipe({"batch_size": 7}, base).batch_size == 7
+
+
+def test_a_recipe_of_a_preset_s_name_alone_is_refused() -> None:
+    with pytest.raises(SpecError, match="trains nothing; write the name alone, recipe='finetune', or a mapping"):
+        parse_recipe(Recipe(preset="finetune"))
+    assert parse_recipe(Recipe(preset="as-is")) == Recipe(preset="as-is"), "which trains nothing on purpose"
+    assert parse_recipe(PRESETS["finetune"]) is PRESETS["finetune"]
 
 
 def test_epochs_is_the_total_and_phases_keep_their_proportions() -> None:

@@ -30,6 +30,7 @@ def parse_recipe(
     if value is None:
         return base or PRESETS["finetune"]
     if isinstance(value, Recipe):
+        _raise_on_name_alone(value, source, at)
         return value
     if isinstance(value, str):
         return _get_preset(value, source, at)
@@ -53,6 +54,16 @@ def parse_recipe(
     if not swept:
         _raise_on_unread(recipe, value, source, at)
     return recipe if epochs is None and lr is None else _rescale_phases(recipe, epochs, lr, source, at)
+
+
+def _raise_on_name_alone(recipe: Recipe, source: SourceMap | None, at: Location) -> None:
+    """Raises SpecError for Recipe(preset="finetune"): the field notes where a recipe came from, and this one trains nothing."""
+    if recipe.preset in PRESETS and PRESETS[recipe.preset].phases and not recipe.phases:
+        where = (source or SourceMap()).describe_location(at)
+        raise SpecError(
+            f"{where}: a Recipe with preset='{recipe.preset}' and no phases trains nothing; write the name alone, "
+            f"recipe='{recipe.preset}', or a mapping with the keys to change, recipe={{'preset': '{recipe.preset}', …}}"
+        )
 
 
 def _raise_on_unknown(changes: dict[str, Any], source: SourceMap | None, at: Location) -> None:
