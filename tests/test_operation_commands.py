@@ -94,3 +94,19 @@ def test_pack_writes_what_a_study_can_read(tmp_path: Path) -> None:
     assert len(open_dataset(DataSpec(parquet=tmp_path / "packed"))) == 80
     again = call("pack", tmp_path / "small.yaml", "-o", tmp_path / "packed")
     assert again.exit_code == 2 and "exists already" in again.output
+
+
+def test_pack_of_a_negative_control_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(STUDY.replace("digits: true", "digits: true, control: labels-permuted"))
+    refused = call("pack", tmp_path / "small.yaml", "-o", tmp_path / "packed")
+    assert refused.exit_code == 2 and "data.control: labels-permuted makes other data" in " ".join(refused.output.split())
+    assert not (tmp_path / "packed").exists()
+
+
+@pytest.mark.parametrize("words", ["verify S", "gc S", "merge S here", "merge here S", "cancel S", "pack small.yaml -o S"])
+def test_an_address_in_a_store_is_no_folder_of_this_machine(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(STUDY)
+    refused = call(*words.replace("S", "s3://bucket/x").split())
+    assert refused.exit_code == 2 and "s3://bucket/x is an address in a store" in " ".join(refused.output.split())
+    assert [file.name for file in tmp_path.iterdir()] == ["small.yaml"], "no folder called s3: is made"

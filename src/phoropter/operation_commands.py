@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from phoropter.commands.options import StudyName, out_option, places_options, set_option, trust_option
+from phoropter.commands.options import LocalFolder, StudyName, out_option, places_options, set_option, trust_option
 from phoropter.console import make_console, make_warning_console, print_line
 from phoropter.study_parts import HowToRun, read_parts, run_and_report, trust_if
 
@@ -79,7 +79,7 @@ def submit_command(
 
 
 @click.command("verify")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=LocalFolder())
 def verify_results_command(folder: Path) -> None:
     """Compare the checksums of all that FOLDER holds: runs, bundles, checkpoints, and the cache beside it.
 
@@ -103,7 +103,7 @@ def verify_results_command(folder: Path) -> None:
 
 
 @click.command("gc")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=LocalFolder())
 @click.option("--cache", "with_cache", is_flag=True, help="Also the cache, once every study beside it is finished.")
 @click.option("--delete", is_flag=True, help="Delete what is listed; without it, nothing is changed.")
 def gc_command(folder: Path, with_cache: bool, delete: bool) -> None:
@@ -125,8 +125,8 @@ def gc_command(folder: Path, with_cache: bool, delete: bool) -> None:
 
 
 @click.command("merge")
-@click.argument("target", type=click.Path(path_type=Path))
-@click.argument("sources", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("target", type=LocalFolder())
+@click.argument("sources", type=LocalFolder(), nargs=-1, required=True)
 def merge_command(target: Path, sources: tuple[Path, ...]) -> None:
     """Copy the finished runs of the results folders SOURCES into TARGET, a results folder of the same study.
 
@@ -155,7 +155,7 @@ def merge_command(target: Path, sources: tuple[Path, ...]) -> None:
 
 
 @click.command("cancel")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=LocalFolder())
 def cancel_command(folder: Path) -> None:
     """Stop every command that computes in a results FOLDER, on this machine or another that sees the folder.
 
@@ -180,7 +180,7 @@ def cancel_command(folder: Path) -> None:
 
 @click.command("pack")
 @click.argument("study", type=StudyName())
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.option("-o", "--out", type=LocalFolder(), required=True, help="A new folder.")
 @click.option("--shard-mib", type=click.IntRange(1, 1 << 20), default=256, help="Pictures in a file, in MiB (default: 256).")
 @trust_option
 def pack_command(study: str, out: Path, shard_mib: int, trust_code: bool) -> None:
@@ -194,6 +194,10 @@ def pack_command(study: str, out: Path, shard_mib: int, trust_code: bool) -> Non
         if len({part.data.model_dump_json() for part, _ in parts}) > 1:
             raise SpecError(f"{study} has {len(parts)} parts with data of their own; give the one to pack a file of its own")
         part = parts[0][0]
+        if part.data.control:
+            raise SpecError(
+                f"data.control: {part.data.control} makes other data of these, and pack writes them as they are: remove it"
+            )
         dataset = open_dataset(part.data, part.base)
         packed = pack_dataset(dataset, out, shard_bytes=shard_mib << 20, on_bad_input=part.data.on_bad_input)
     for problem in packed.problems:

@@ -33,6 +33,27 @@ class ResultsPlace(click.ParamType[Path]):
         return [CompletionItem(incomplete, type="dir")]
 
 
+class LocalFolder(click.ParamType[Path]):
+    """A path of this machine; an address of a store is refused, of which a path would be a folder called `s3:`."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if str(value).startswith("s3:"):
+            from phoropter.core.errors import SpecError
+
+            raise SpecError(
+                f"{value} is an address in a store: name a folder of this machine (results of a store have theirs in mirrors/ "
+                "of the cache)"
+            )
+        return Path(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="file")]
+
+
 out_option = click.option("-o", "--out", type=ResultsPlace(), help="Results folder, or s3://BUCKET/STUDY (default: runs/NAME).")
 trust_option = click.option("--trust-code", is_flag=True, help="Import what is named module:NAME. Only for files you have read.")
 device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto.")
