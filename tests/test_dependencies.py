@@ -27,6 +27,12 @@ OPTIONAL = ("signals", "medical", "hdf5", "deploy", "ray", "slurm", "s3", "track
 EXTRAS = {distribution_name(r) for extra in OPTIONAL for r in PROJECT["optional-dependencies"][extra]}
 
 
+def test_the_install_page_has_every_extra() -> None:
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    told = {name for row in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE) for name in re.findall(r"`([a-z0-9]+)`", row)}
+    assert told == set(OPTIONAL) == set(PROJECT["optional-dependencies"]) - {"docs", "dev"}
+
+
 def imported_distributions() -> set[str]:
     """Distributions of the third-party packages that any module imports, lazily too; packages not installed keep their name."""
     names: set[str] = set()
