@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -57,4 +58,18 @@ def test_none_without_a_fusion_or_a_contrast_and_few_with_many(tmp_path: Path) -
     skills = {f"net {i}": 0.6 + 0.05 * i for i in range(6)}
     asked = [contrast_of((f"net {i}",), (f"net {i + 1}",)) for i in range(5)]
     many = Made(skills, classes=("calm", "stress"), rows=80, folds=2, seeds=(0,), pictures=0, contrasts=asked)
-    assert len(draw_confusion_pairs(read_report_input(make_study(tmp_path / "many", many).folder))) == 3 * MAX_CONFUSION_PAIRS
+    *drawn, rest = draw_confusion_pairs(read_report_input(make_study(tmp_path / "many", many).folder))
+    assert len(drawn) == 3 * MAX_CONFUSION_PAIRS
+    assert "Not drawn, so that the page stays small: Planned contrast: net 4 against net 5." in str(rest)
+
+
+def test_matrices_of_other_rows_say_so(tmp_path: Path) -> None:
+    asked = [contrast_of(("a",), ("b",))]
+    made = Made(SKILLS, classes=("calm", "stress"), rows=80, folds=2, seeds=(0,), pictures=0, contrasts=asked)
+    store = make_study(tmp_path, made)
+    gone = next(run for run in store.runs() if run.record["candidate"]["name"] == "b")
+    shutil.rmtree(gone.folder)
+    blocks = draw_confusion_pairs(read_report_input(store.folder))
+    said = [re.sub("<.*?>", "", str(b)) for b in blocks if not isinstance(b, RenderedFigure)]
+    assert said[:2] == ["Best single network beside best fusion", "Planned contrast: a against b"]
+    assert said[2].startswith("The two matrices are not of the same rows")
