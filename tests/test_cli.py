@@ -78,7 +78,7 @@ def test_flags_stay_few() -> None:
     assert flags["retry"] == {"--out", "--trust-code", *places} and flags["gc"] == {"--cache", "--delete"}
     assert flags["verify"] == flags["merge"] == flags["cancel"] == set()
     share = {"--executor", "--workers", "--minutes", "--cpus", "--gpus", "--partition"}
-    assert flags["submit"] == {"--out", "--set", "--trust-code", *share}
+    assert flags["submit"] == {"--out", "--set", "--add", "--trust-code", *share}
     assert flags["pack"] == {"--out", "--shard-mib", "--trust-code"}
     assert flags["status"] == flags["studies"] == flags["doctor"] == {"--json"} and flags["serve-report"] == {"--port"}
 

@@ -6,13 +6,16 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from phoropter.commands.options import LocalFolder, StudyName, out_option, places_options, set_option, trust_option
+from phoropter.commands.options import LocalFolder, StudyName, add_option, out_option, places_options, set_option, trust_option
 from phoropter.console import make_console, make_warning_console, print_line
-from phoropter.study_parts import HowToRun, read_parts, run_and_report, trust_if
+from phoropter.study_parts import HowToRun, describe_other_study, read_parts, run_and_report, trust_if
+
+if TYPE_CHECKING:
+    from phoropter.study.spec import StudySpec
 
 CANCEL_WAIT_S = 30.0  # how long `cancel` waits for the commands to leave; they save a checkpoint first
 MAX_LISTED = 20
@@ -48,6 +51,7 @@ def retry_command(study: str, out: Path | None, how: HowToRun, trust_code: bool)
 @click.argument("study", type=StudyName())
 @out_option
 @set_option
+@add_option
 @trust_option
 @click.option("--executor", type=click.Choice(["slurm", "local"]), default="slurm", help="local: processes of this machine.")
 @click.option("--workers", type=click.IntRange(1, 10_000), default=1, help="Jobs that share the runs.")
@@ -56,7 +60,7 @@ def retry_command(study: str, out: Path | None, how: HowToRun, trust_code: bool)
 @click.option("--gpus", type=click.IntRange(0), default=0, help="Of each job.")
 @click.option("--partition", help="Of SLURM (default: its own default).")
 def submit_command(
-    study: str, out: Path | None, settings: tuple[str, ...], trust_code: bool, executor: str, **share: Any
+    study: str, out: Path | None, settings: tuple[str, ...], add: bool, trust_code: bool, executor: str, **share: Any
 ) -> None:
     """Submit jobs that run STUDY together in one results folder, which all machines must see.
 
@@ -68,14 +72,33 @@ def submit_command(
 
     with trust_if(trust_code, study):
         parts = read_parts(study, out, smoke=False, settings=settings)  # refused here, and not by every job
+        for part, part_folder in () if add else parts:
+            _raise_on_other_study(part, part_folder)
     folder = parts[0][1].parent if len(parts) > 1 else parts[0][1]
     if find_remote(folder) is not None:
         raise SpecError(
             "the logs of jobs are kept in the results folder, so -o must be a folder that all machines see, not s3://"
         )
     words = ["run", study, "-o", str(folder.resolve()), *(word for setting in settings for word in ("--set", setting))]
-    names = submit_study([*words, *(["--trust-code"] if trust_code else [])], folder, JobShare(**share), executor)
+    words += [*(["--add"] if add else []), *(["--trust-code"] if trust_code else [])]
+    names = submit_study(words, folder, JobShare(**share), executor)
     print_line(make_console(), f"submitted: {', '.join(names)}; logs in {folder / 'jobs'}")
+
+
+def _raise_on_other_study(part: StudySpec, folder: Path) -> None:
+    """Raises StoreError where `run` would refuse the folder, because another study is in it. Only then the data are opened."""
+    from phoropter.core.files import cache_dir
+    from phoropter.results.store import Store
+    from phoropter.study import screening
+    from phoropter.study.plan import plan_study
+    from phoropter.study.variants.imported_candidates import add_imported
+
+    if not (folder / "study.json").exists():
+        return
+    store, cache = Store(folder), cache_dir(folder)
+    planned = plan_study(screening.resolve_rungs(add_imported(part, folder), store, cache), cache)
+    if (error := describe_other_study(store, planned)) is not None:
+        raise error
 
 
 @click.command("verify")

@@ -56,7 +56,7 @@ def test_a_study_becomes_an_array_of_jobs(cluster: Path) -> None:
     arguments = ["submit", "small.yaml", "-o", str(cluster / "out"), "--workers", "3", "--minutes", "90", "--cpus", "4"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(cluster)
-        done = CliRunner().invoke(main, [*arguments, "--gpus", "2", "--partition", "long"], catch_exceptions=False)
+        done = CliRunner().invoke(main, [*arguments, "--gpus", "2", "--partition", "long", "--add"], catch_exceptions=False)
     assert done.exit_code == 0 and "77_0, 77_1, 77_2;" in done.output
     script = (cluster / "sbatch-script").read_text()
     flags = dict(re.findall(r"#SBATCH --([\w-]+)=(\S+)", script))
@@ -66,7 +66,7 @@ def test_a_study_becomes_an_array_of_jobs(cluster: Path) -> None:
 
     job = submitit.core.utils.DelayedSubmission.load(next((cluster / "out" / "jobs").glob("77_0_submitted.pkl"))).function
     assert isinstance(job, StudyJob) and job.folder == cluster
-    assert job.arguments == ["run", "small.yaml", "-o", str(cluster / "out"), "--devices", "all"]
+    assert job.arguments == ["run", "small.yaml", "-o", str(cluster / "out"), "--add", "--devices", "all"]
 
 
 def test_a_job_that_must_end_stops_its_command_and_is_queued_again(tmp_path: Path) -> None:

@@ -93,8 +93,8 @@ def test_nothing_is_decoded_before_a_folder_is_refused(done: Store, tmp_path: Pa
     before = {path: path.read_bytes() for path in done.folder.rglob("*") if path.is_file()}
     monkeypatch.setattr(worker, "decode_images", lambda *_: pytest.fail("images were decoded"))
     write_tiny_study(tmp_path, CHANGES["data"][0])
-    for command in ("run", "plan"):
-        result = run_command(command, tmp_path / "study.yaml", "-o", done.folder, "--device", "cpu")
+    for command in (("run", "--device", "cpu"), ("plan", "--device", "cpu"), ("submit", "--executor", "local")):
+        result = run_command(*command, tmp_path / "study.yaml", "-o", done.folder)
         assert result.exit_code == 2 and "another study of the name 'tiny'" in result.output
     left = {path: path.read_bytes() for path in done.folder.rglob("*") if path.is_file() and path.suffix != ".lock"}
     assert {path: data for path, data in before.items() if path.suffix != ".lock"} == left
