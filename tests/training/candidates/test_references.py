@@ -67,6 +67,12 @@ def test_a_teacher_may_be_a_mapping() -> None:
     assert own["small"].distillation.teacher == "big" and own["big"].frozen
 
 
+def test_a_student_as_a_mapping_is_told_how_it_is_written() -> None:
+    entry = {"student": {"backbone": "test_vit", "weights": "random"}, "teacher": "test_resnet"}
+    with pytest.raises(SpecError, match="what else is said of it stands beside it: {student: test_vit, weights: random"):
+        parse(entry)
+
+
 def test_a_wrong_key_of_a_teacher_is_told() -> None:
     with pytest.raises(SpecError, match=r"unknown key 'frozn'.*did you mean 'frozen'"):
         parse({"student": "test_resnet", "teacher": {"backbone": "test_vit", "frozn": True}})

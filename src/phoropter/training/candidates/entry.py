@@ -95,6 +95,16 @@ class CandidateEntry(Spec):
         """Whether it has no network: a baseline, features or predictions."""
         return any(getattr(self, kind) is not None for kind in _TABLE_KINDS)
 
+    @field_validator("student", mode="before")
+    @classmethod
+    def _check_student(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            raise ValueError(
+                "a student is named by its backbone, and what else is said of it stands beside it: "
+                "{student: test_vit, weights: random, teacher: …}"
+            )
+        return value
+
     @field_validator("teacher", mode="before")
     @classmethod
     def _resolve_teacher(cls, value: Any) -> Any:
