@@ -206,6 +206,8 @@ def check_first_study(path: Path, out: Path, split: str) -> StudySpec:
 def test_a_first_study_plans(name: str, tmp_path: Path) -> None:
     make, split = LAYOUTS[name]
     study = check_first_study(make(tmp_path), tmp_path / "study.yaml", split)
+    at_random = all(c.backbones[0].weights == "random" for c in study.parsed_candidates if not c.table)
+    assert ("These start at random" in (tmp_path / "study.yaml").read_text()) == at_random
     assert [c.table.baseline for c in study.parsed_candidates if c.table] == ([BASELINES[name]] if name in BASELINES else [])
 
 

@@ -95,7 +95,7 @@ def _candidate_lines(candidates: ChosenCandidates, hours: float) -> list[str]:
         lines.append(f"  # left out, for they take longer: {', '.join(named)}")
     lines += [f"  # not used: {_one_line(name)}: {' '.join(why.split())}" for name, why in candidates.unused.items()]
     if candidates.missing:
-        at_random = all(each.entry.get("weights") == "random" for each in candidates.chosen)
+        at_random = all(each.entry.get("weights") == "random" for each in candidates.chosen if each.is_network)
         if at_random:
             lines.append("  # These start at random: no pretrained weights were found on this machine.")
             lines.append("  # If you have files of weights, set PHOROPTER_WEIGHTS to their folder and call init again.")
