@@ -6,13 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from phoropter.core.cpu_count import count_default_threads
 from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
 from phoropter.results.store import Store
-from phoropter.study.cost import RUN_SECONDS, ResourceEstimate, estimate_resources, follow_pace, note_speed
+from phoropter.study.cost import RUN_SECONDS, WRITING_SECONDS, ResourceEstimate, estimate_resources, follow_pace, note_speed
 from phoropter.study.display.time_left import TimeLeft
 from phoropter.study.executors import execute_study
-from phoropter.study.forecasts.measured_speeds import estimate_work, update_corrections, update_measured_speed
+from phoropter.study.forecasts.measured_speeds import (
+    estimate_work,
+    load_measured_speeds,
+    update_corrections,
+    update_measured_speed,
+)
 from phoropter.study.plan import Plan, plan_study
 from phoropter.study.progress import ProgressEvent
 from phoropter.study.spec import read_study
@@ -78,6 +84,22 @@ def test_the_speed_of_several_processes_is_not_taken_for_that_of_one(tmp_path: P
         assert (tmp_path / "speed.json").exists() == (not processes)
 
 
+def test_the_speed_of_a_pass_is_that_of_its_images_and_writing_the_network_is_counted_once(tmp_path: Path) -> None:
+    """As ONNX Runtime takes seconds before the first image: of many more images as many times that was forecast."""
+    entry = "  - {name: a, backbone: test_resnet, weights: random, frozen: true, recipe: {preset: probe, epochs: 1%s}}\n"
+    (tmp_path / "study.yaml").write_text(STUDY + entry % ", feature_engine: onnxruntime")
+    planned = plan_study(read_study(tmp_path / "study.yaml")[0], tmp_path / "cache")
+    passed = {"seconds": 7.0, "setup_seconds": 6.0, "images": 1000, "batch": 16, "peak_memory_bytes": 1, "device": "cpu"}
+    threads = count_default_threads()
+    note_speed(planned.runs[0], {"feature_passes": {"entry": passed}}, None, tmp_path, "cpu", threads)
+    backbone = BackboneSpec(name="test_resnet", weights="random", size=32)
+    assert load_measured_speeds(tmp_path).image_seconds(backbone, 32, "cpu", "onnxruntime") == pytest.approx(1e-3)
+    by_torch, by_onnx = (told(tmp_path, entry % more) for more in ("", ", feature_engine: onnxruntime"))
+    assert by_onnx.feature_seconds == pytest.approx(
+        by_torch.feature_seconds + 2 * WRITING_SECONDS
+    )  # random weights: of each seed
+
+
 def test_compiling_is_suggested_only_for_runs_long_enough_to_gain(tmp_path: Path) -> None:
     passes = 21 * 80 * 3 + 20  # 21 epochs of 80 rows, forward and backward, and half of the 40 that are tested
     update_measured_speed(
@@ -107,6 +129,11 @@ def test_features_in_the_cache_are_not_counted_again(tmp_path: Path) -> None:
     after = estimate_resources(plan_study(study, cache), Store(tmp_path / "other"), cache)
     assert (after.feature_images, after.feature_bytes, after.feature_seconds) == (0, 0, 0)
     assert after.seconds > 0 and len(after.forecasts) == 3
+    plain = file.read_text()
+    for other in ("feature_dtype: float16", "feature_engine: onnxruntime"):
+        file.write_text(plain.replace("epochs: 1}}", f"epochs: 1, {other}}}}}"))
+        assert estimate_resources(plan_study(read_study(file)[0], cache), Store(tmp_path / "other"), cache).feature_images == 120
+    file.write_text(plain)
     file.write_text(file.read_text().replace("size: 32, max", "size: 40, max"))  # other pixels, other features
     assert estimate_resources(plan_study(read_study(file)[0], cache), Store(tmp_path / "other"), cache).feature_images == 120
 

@@ -71,6 +71,7 @@ COMPILE_SECONDS = 75.0  # CPU time to compile one network, in every run (docs/pe
 COMPILE_SAVED_SHARE = 0.1  # share of the training time that compiling saves, as measured there
 # Seconds of a run beside what its networks take (weights, features, scores, files), on two laptop cores
 RUN_SECONDS: dict[RunKind, float] = {"trained": 1.5, "heads": 0.5, "solved": 1.0, "table": 0.5, "average": 0.2}
+WRITING_SECONDS = 5.0  # of a network as ONNX, and the comparison with torch, before a pass by ONNX Runtime (docs/performance.md)
 SOLVER_PASSES = 600  # passes over the training rows that a solved head takes, inner folds and penalties included
 
 
@@ -155,7 +156,8 @@ class _CostCounter:
         images = len(passes) * len(run.image_set.dataset)
         self.feature_images += images
         self.feature_bytes += images * width * (4 if recipe.feature_dtype == "float32" else 2)
-        return images * self.image_seconds(backbone, find_network_use(run.candidate))
+        written = WRITING_SECONDS if passes and recipe.feature_engine == "onnxruntime" else 0.0
+        return written + images * self.image_seconds(backbone, find_network_use(run.candidate))
 
     def _has_features(self, run: PlannedRun, backbone: BackboneSpec) -> bool:
         """Whether the features of the images without augmentation are in the cache; of random weights it is not looked for."""
@@ -164,13 +166,13 @@ class _CostCounter:
             return False
         square = image_set.data.square_resize(image_set.image_size)
         pixels = PixelCacheEntry.for_dataset(image_set.dataset, square, self.cache).identity
-        return (pixels, backbone.name, str(backbone.weights)) in self._cached_passes
+        return (pixels, backbone.name, str(backbone.weights), *run.candidate.recipe.feature_format) in self._cached_passes
 
     @cached_property
-    def _cached_passes(self) -> set[tuple[str, str, str]]:
-        """Pixels, network and weights of the passes without augmentation that are in the cache."""
+    def _cached_passes(self) -> set[tuple[str, ...]]:
+        """Pixels, network, weights, dtype and engine of the passes without augmentation that are in the cache."""
         infos = (read_entry_info(file.parent) for file in (self.cache / "features").glob("*/about.json"))
-        return {(info.pixels, info.backbone, info.weights) for info in infos if info is not None}
+        return {(i.pixels, i.backbone, i.weights, i.dtype, i.engine) for i in infos if i is not None}
 
     def _estimate_head(self, run: PlannedRun) -> float:
         """Seconds of the products of features and weights that a head on stored features takes."""
@@ -232,7 +234,7 @@ def note_speed(run: PlannedRun, record: Mapping[str, Any], base: Path | None, ca
     work = sum(estimate_work(b, side) for b, side in sides)
     if run.candidate.stores_features:
         passes = [PassCost.model_validate(p) for p in record.get("feature_passes", {}).values()] if run.is_first else []
-        here = [c.seconds_per_image for c in passes if c.device == device]
+        here = [c.seconds_per_further_image for c in passes if c.device == device]
         seconds = sum(here) * len(sides) / max(len(here), 1)
     else:
         seconds = record["cost"]["train_seconds"]

@@ -220,11 +220,16 @@ def _append_to_journal(folder: Path, begin: int, parts: Sequence[NDArray[Any]], 
 
 
 class FeatureEntryInfo(CacheShape):
-    """about.json: which backbone and pixels an entry is of. The near-duplicate search reads it without torch (study/audit.py)."""
+    """about.json: which backbone and pixels an entry is of, how it is stored and what computed it.
+
+    The near-duplicate search (study/audit.py) and the forecast (study/cost.py) read it without torch.
+    """
 
     pixels: str
     backbone: str
     weights: str
+    dtype: str = "float32"
+    engine: str = "torch"
 
 
 def write_entry_info(folder: Path, info: FeatureEntryInfo) -> None:

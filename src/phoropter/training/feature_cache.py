@@ -66,7 +66,8 @@ def extract_features(
         _load_or_extract_branch(model, i, array, load_images, report(array), networks[i]) for i, array in enumerate(arrays)
     )
     for array, backbone in zip(arrays, model.spec.backbones, strict=True):
-        write_entry_info(array.folder, FeatureEntryInfo(pixels=pixels.identity, backbone=backbone.name, weights=backbone.weights))
+        about = {"pixels": pixels.identity, "backbone": backbone.name, "weights": backbone.weights}
+        write_entry_info(array.folder, FeatureEntryInfo(**about, dtype=dtype, engine=engine))
     return features
 
 
@@ -178,7 +179,7 @@ def _load_or_extract_branch(
 
     model.eval()
     device = next(model.parameters()).device
-    return load_or_extract_rows(array, run_network, load_images, model.branches[branch].side, device, progress)
+    return load_or_extract_rows(array, run_network, load_images, model.branches[branch].side, device, progress, make_network)
 
 
 def _make_when_asked(model: Classifier, engine: FeatureEngine) -> list[Callable[[], BranchNetwork]]:
@@ -198,6 +199,30 @@ def make_branch_network(model: Classifier, branch: int, engine: FeatureEngine) -
     return lambda images: run_branch(model.preprocess_pictures(images, branch))
 
 
+class _PassClock:
+    """What a pass takes here: once to get its network ready, and for each block of images."""
+
+    def __init__(self, get_ready: Callable[[], object], extract_rows: Callable[[NDArray[np.int64]], NDArray[np.float32]]) -> None:
+        self.get_ready, self.extract_rows = get_ready, extract_rows
+        self.setup_seconds: float | None = None  # none before the first block
+        self.block_seconds, self.images = 0.0, 0
+
+    def time_block(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        began = time.perf_counter()
+        if self.setup_seconds is None:
+            self.get_ready()
+            ready = time.perf_counter()
+            self.setup_seconds, began = ready - began, ready
+        block = self.extract_rows(rows)
+        self.block_seconds += time.perf_counter() - began
+        self.images += len(rows)
+        return block
+
+    def scale_to(self, count: int) -> float:
+        """Seconds of a pass over so many images, of which some may have been computed before."""
+        return (self.setup_seconds or 0.0) + self.block_seconds * count / self.images
+
+
 def load_or_extract_rows(
     array: CachedArray,
     run_network: Callable[[torch.Tensor], torch.Tensor],
@@ -205,10 +230,12 @@ def load_or_extract_rows(
     side: int,
     device: torch.device,
     progress: ProgressFunction | None,
+    get_ready: Callable[[], object] = lambda: None,
 ) -> NDArray[np.float32]:
     """(N, …) what a frozen network says of each image, from the cache or computed in batches, and what the pass took beside it.
 
     run_network: (B, 3, S, S) → (B, …) · load_images: (B,) rows → (B, 3, S, S) uint8 on the device · side: of the network's input
+    get_ready: what `run_network` needs before its first batch; its seconds are counted once, whatever was in the cache already
     """
 
     def extract_rows(rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -224,20 +251,17 @@ def load_or_extract_rows(
     count = array.shape[0]
     size = choose_inference_batch(side, device.type)
     blocks = [np.arange(start, min(start + size, count), dtype=np.int64) for start in range(0, count, size)]
-    spent: list[tuple[float, int]] = []  # seconds and images of each block that was computed here
+    clock = _PassClock(get_ready, extract_rows)
 
     def extract_block(number: int) -> NDArray[np.float32]:
-        began = time.perf_counter()
-        block = extract_rows(blocks[number])
-        spent.append((time.perf_counter() - began, len(block)))
-        return block
+        return clock.time_block(blocks[number])
 
     with PeakMemory(device, trim=not array.folder.exists()) as peak:
         features = array.load_or_compute([len(b) for b in blocks], extract_block, progress)
-        if not spent and read_pass_cost(array.folder) is None:
+        if not clock.images and read_pass_cost(array.folder) is None:
             extract_block(0)  # what the pass took was lost: the first block tells
-    if spent:
-        seconds = sum(s for s, _ in spent) * count / sum(n for _, n in spent)
+    if clock.images:
+        setup, seconds = clock.setup_seconds or 0.0, clock.scale_to(count)
         cost = PassCost(seconds=seconds, images=count, batch=size, peak_memory_bytes=peak.bytes, device=device.type)
-        write_pass_cost(array.folder, cost)
+        write_pass_cost(array.folder, cost.model_copy(update={"setup_seconds": setup}))
     return features

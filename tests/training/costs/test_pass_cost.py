@@ -50,7 +50,9 @@ def test_a_pass_notes_its_seconds_images_and_batch(few_digits: Any, tmp_path: Pa
     (cost,) = collect_pass_costs(features).values()
     count = len(task.pixels)
     assert (cost.images, cost.batch, cost.device) == (count, 32, "cpu")
-    assert cost.seconds == pytest.approx(0.5 * -(-count // 32))  # half a second for each block
+    assert cost.setup_seconds == 0.5  # of the network, once
+    assert cost.seconds == pytest.approx(0.5 + 0.5 * -(-count // 32))  # half a second for each block
+    assert cost.seconds_per_further_image == pytest.approx((cost.seconds - 0.5) / count)
     assert cost.seconds_per_image == pytest.approx(cost.seconds / count)
     assert cost.peak_memory_bytes > 50 * 2**20
     again = extract_features(build_model(task), task.pixels, tmp_path, CPU)  # from the cache
@@ -74,11 +76,11 @@ def test_a_resumed_pass_is_scaled_to_all_images_and_a_lost_note_is_measured_agai
     ticking(monkeypatch, 0.5)
     features = extract_features(build_model(task), task.pixels, tmp_path, CPU)
     (cost,) = collect_pass_costs(features).values()
-    assert cost.seconds == pytest.approx(0.5 * count / 16, rel=0.2)  # and not of the half computed now
+    assert cost.seconds == pytest.approx(0.5 + 0.5 * count / 16, rel=0.2)  # and not of the half computed now
     (file,) = (tmp_path / "features").glob(f"*/{PASS_FILE}")
     file.unlink()
     (lost,) = collect_pass_costs(extract_features(build_model(task), task.pixels, tmp_path, CPU)).values()
-    assert lost.seconds == pytest.approx(0.5 * count / 16) and lost.images == count
+    assert lost.seconds == pytest.approx(0.5 + 0.5 * count / 16) and lost.images == count
     file.write_text("{}")
     assert read_pass_cost(file.parent) is None
 

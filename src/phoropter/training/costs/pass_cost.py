@@ -22,6 +22,7 @@ class PassCost(CacheShape):
     """pass.json of an entry: of its `images`, all together.
 
     seconds: reading them and the network's work, decoding left out; of a pass that was resumed, scaled to all of them
+    setup_seconds: of the seconds, those that made the network ready, once, however many images follow
     batch: images in a batch · device: cpu, cuda or mps
     """
 
@@ -30,10 +31,17 @@ class PassCost(CacheShape):
     batch: Annotated[int, Field(ge=1)]
     peak_memory_bytes: Annotated[int, Field(ge=0)]
     device: str
+    setup_seconds: Annotated[float, Field(ge=0)] = 0.0
 
     @property
     def seconds_per_image(self) -> float:
+        """What an image owes to the whole pass."""
         return self.seconds / self.images
+
+    @property
+    def seconds_per_further_image(self) -> float:
+        """What one image more would take."""
+        return max(self.seconds - self.setup_seconds, 0.0) / self.images
 
 
 def write_pass_cost(folder: Path, cost: PassCost) -> None:
