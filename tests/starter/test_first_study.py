@@ -449,6 +449,16 @@ def test_other_files_of_the_folder_of_weights_become_candidates_by_path(first: F
         assert f"not used: {words}" in written.output and f"# not used: {words}" in (tmp_path / "study.yaml").read_text()
 
 
+def test_a_folder_of_weights_that_is_not_there_is_told(
+    first: FirstStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHOROPTER_WEIGHTS", str(tmp_path / "weigths"))
+    written = call("init", tmp_path / "d", "-o", tmp_path / "study.yaml")
+    words = "not used: PHOROPTER_WEIGHTS: "
+    assert written.exit_code == 0 and words in written.output and "weigths" in written.output
+    assert f"# {words}" in (tmp_path / "study.yaml").read_text()
+
+
 @pytest.mark.parametrize("name", ["true", "a: b", "#1", "007", "x'y", 'q"z', "é ü", "- dash", "1e3"])
 def test_names_that_yaml_would_read_otherwise_are_quoted(name: str, tmp_path: Path) -> None:
     for row in range(ROWS):

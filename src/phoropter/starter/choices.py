@@ -196,7 +196,7 @@ def _is_at_hand(name: str) -> bool:
     remote = catalog.find_architecture(name).remote
     try:
         return remote is not None and weight_files.find_cached_weights(remote) is not None
-    except WeightsError:  # PHOROPTER_WEIGHTS names no folder: `plan` says so
+    except WeightsError:  # PHOROPTER_WEIGHTS names no folder: _list_carried says so
         return False
 
 
@@ -207,8 +207,8 @@ def _list_carried(known: dict[str, bool]) -> tuple[list[dict[str, Any]], dict[st
     """
     try:
         folder = named_folder()
-    except WeightsError:
-        return [], {}
+    except WeightsError as error:
+        return [], {"PHOROPTER_WEIGHTS": str(error)}
     found: list[dict[str, Any]] = []
     unused: dict[str, str] = {}
     by_name = {catalog.find_architecture(name).tagged_name for name in PRETRAINED if known[name]}
