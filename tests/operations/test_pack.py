@@ -163,6 +163,20 @@ def test_windows_of_recordings_are_read_back_as_they_were_drawn(
     assert back.select_rows(np.array([3])).pictures.pools_grey_scale == back.pictures.pools_grey_scale
 
 
+def test_windows_whose_file_another_program_wrote_anew_are_said_and_an_empty_file_takes_nothing(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    windows = open_dataset(read_recorded(ECG_STUDY, tmp_path).data)
+    pack_dataset(windows, tmp_path / "out")
+    table = parquet.read_table(tmp_path / "out" / "data-00000.parquet")
+    parquet.write_table(table.slice(0, 0), tmp_path / "out" / "data-00001.parquet")
+    np.testing.assert_array_equal(open_parquet(tmp_path / "out").recordings, windows.recordings)
+    plain = table.replace_schema_metadata({b"huggingface": table.schema.metadata[b"huggingface"]})
+    parquet.write_table(plain, tmp_path / "out" / "data-00000.parquet")
+    lost = open_parquet(tmp_path / "out")
+    assert lost.spans is None and any("data-00000.parquet lost what phoropter pack wrote" in note for note in lost.notes)
+
+
 def test_how_windows_were_drawn_is_in_the_metadata(tmp_path: Path) -> None:
     from pyarrow import parquet
 

@@ -129,3 +129,16 @@ def test_rows_whose_labels_are_not_known_are_refused_or_kept_without(tmp_path: P
         open_dataset(spec)
     kept = open_dataset(spec.model_copy(update={"on_bad_input": "skip"}))
     assert kept.labelled.tolist() == [True] * 5 + [False]
+
+
+@pytest.mark.parametrize(
+    "rows", [[[1, 0, 1], [0, 0, 0], [1, 1, 1]], [[True, True], [False, True], [False, False]], [[0.0, 0.0], [1.0, 0.0]]]
+)
+def test_lists_of_0_and_1_for_each_label_are_not_taken_for_numbers_of_labels(rows: list[list[Any]]) -> None:
+    with pytest.raises(DataError, match=r"they tell which of [23] labels a row has, and expected are the names or numbers"):
+        join_label_lists([NamedLabels("x", [None, *rows], None)])
+
+
+def test_numbers_0_and_1_of_labels_stay_numbers() -> None:
+    labels, names = join_label_lists([NamedLabels("x", [[0, 1], [1, 1], [0], None], None)])
+    assert names == ("0", "1") and labels[:3].tolist() == [[1, 1], [0, 1], [1, 0]]

@@ -55,6 +55,7 @@ def check_packed_options(known: tuple[str, ...]) -> Any:
 def _name_lists(part: NamedLabels) -> tuple[list[list[str] | None], tuple[str, ...]]:
     """(the names of each row's labels, each once; None where they are not known, the names of all labels)."""
     rows = [None if value is None else _as_list(value, part.place) for value in part.values]
+    _raise_on_flags([row for row in rows if row is not None], part.place)
     flat = [label for row in rows for label in row or ()]
     numbers, names = convert_labels(flat, part.names, part.place)
     if (numbers == UNLABELLED).any():
@@ -64,6 +65,19 @@ def _name_lists(part: NamedLabels) -> tuple[list[list[str] | None], tuple[str, .
         )
     words = iter(names[number] for number in numbers.tolist())
     return [None if row is None else list(dict.fromkeys(next(words) for _ in row)) for row in rows], names
+
+
+def _raise_on_flags(rows: Sequence[list[Any]], place: str) -> None:
+    """Raises DataError where lists are 0 and 1 for each label, as others keep them: read as numbers, they would be two labels."""
+    lengths = {len(row) for row in rows}
+    if len(lengths) != 1 or not all(cell in (0, 1) for row in rows for cell in row):
+        return
+    repeated = next((row for row in rows if len(set(row)) < len(row)), None)
+    if repeated is not None:
+        raise DataError(
+            f"{place}: a list of labels is {repeated[:5]}, and all lists have {len(repeated)} values of 0 and 1: they tell which "
+            f"of {len(repeated)} labels a row has, and expected are the names or numbers of those that it has, as in [0, 2]"
+        )
 
 
 def _as_list(value: Any, place: str) -> list[Any]:

@@ -25,7 +25,7 @@ from phoropter.data.folders.scan import IMAGE_EXTENSIONS
 from phoropter.data.source import MAX_LISTED_NAMES, PathContents
 from phoropter.data.sources.arrays import NamedLabels, check_labels, describe_columns, join_labels, parse_parts
 from phoropter.data.sources.packed.cells import FileCells, PackedPictures
-from phoropter.data.sources.packed.drawn_windows import DrawnWindows
+from phoropter.data.sources.packed.drawn_windows import WINDOW_COLUMNS, DrawnWindows
 from phoropter.data.sources.packed.label_lists import find_first_list, join_label_lists
 
 SHARD_COLUMNS = ("image", "label", "id", "group", "site", "split")
@@ -82,7 +82,13 @@ def join_shards(
     groups, sites = (_join_column(shards, where, column) for column in ("group", "site"))
     unread = describe_unread_groups(name for shard in shards for name in shard.unread) if groups is None else ()
     drawn = [shard.drawn for shard in shards if shard.drawn is not None]
-    said = (*notes, *_note_configurations(shards, path), *describe_columns(labels, classes, groups, sites, official), *unread)
+    said = (
+        *notes,
+        *_note_configurations(shards, path),
+        *_note_unread_windows(shards),
+        *describe_columns(labels, classes, groups, sites, official),
+        *unread,
+    )
     dataset = Dataset(
         name=name or path.stem,
         ids=np.array(_make_ids(shards, path)),
@@ -99,7 +105,10 @@ def join_shards(
 
 def _add_windows(dataset: Dataset, drawn: Sequence[DrawnWindows]) -> Dataset:
     """The same with what all its files say of the recordings that their pictures were drawn from."""
-    spans, names = [one.spans for one in drawn if one.spans is not None], [one.recordings for one in drawn if one.recordings]
+    spans, names = (
+        [one.spans for one in drawn if one.spans is not None],
+        [one.recordings for one in drawn if one.recordings is not None],
+    )
     return replace(
         dataset,
         spans=np.concatenate(spans) if len(spans) == len(drawn) else None,
@@ -205,6 +214,17 @@ def _note_configurations(shards: Sequence[PackedShard], path: Path) -> tuple[str
     if not same:
         return ()
     return (f"{join_words(same, 5)} hold files of the same official part and were joined; name one of them if they are variants",)
+
+
+def _note_unread_windows(shards: Sequence[PackedShard]) -> tuple[str, ...]:
+    """A note where a file has the columns of windows without what `phoropter pack` says of them, as other programs rewrite it."""
+    lost = [shard.file.name for shard in shards if shard.drawn is None and {*WINDOW_COLUMNS} <= {*shard.unread}]
+    if not lost:
+        return ()
+    return (
+        f"{join_words(lost, 3)} lost what phoropter pack wrote of windows of recordings (another program wrote it anew), so "
+        "which windows overlap is not known here",
+    )
 
 
 def _join_column(shards: Sequence[PackedShard], where: NDArray[np.int64], column: str) -> NDArray[np.str_] | None:
