@@ -17,6 +17,7 @@ import phoropter as ph
 from phoropter.cli import main
 from phoropter.core.errors import DataError, SpecError, StoreError, WeightsError
 from phoropter.core.extensions import Extension, trust_code
+from phoropter.data import source
 from phoropter.models.timm_compat import import_timm
 from phoropter.refit.evidence import collect_evidence
 from phoropter.refit.finished_study import open_finished_study
@@ -187,6 +188,9 @@ def test_data_that_were_moved_are_named_and_must_be_the_same(tmp_path: Path) -> 
     with pytest.raises(DataError, match="pictures"):
         open_finished_study(store.folder, lambda event: None)
     assert len(open_finished_study(store.folder, lambda event: None, data=moved).planned_runs("a")) == 2
+    with pytest.MonkeyPatch.context() as patch:  # or to a store
+        patch.setattr(source, "copy_from_store", lambda address, cache, tables: {"s3://bucket/moved": moved}[address])
+        assert open_finished_study(store.folder, lambda event: None, data=Path("s3://bucket/moved")).planned_runs("a")
     (moved / "dark" / "0.png").unlink()
     with pytest.raises(StoreError, match="computed with other data"):
         open_finished_study(store.folder, lambda event: None, data=moved).planned_runs("a")

@@ -16,6 +16,7 @@ from phoropter.core.errors import SpecError, StoreError, did_you_mean, join_word
 from phoropter.core.extensions import Extension, find_code
 from phoropter.core.files import cache_dir
 from phoropter.core.spec import SourceMap, validate_as
+from phoropter.data.stores.store_copy import find_address
 from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.results.positive_class import open_results
@@ -108,7 +109,8 @@ def _move_data(study: StudySpec, path: Path) -> StudySpec:
     key = study.data.source
     if not isinstance(getattr(study.data, key), Path):
         raise SpecError(f"the data of the study are '{key}', which lies at no path: leave --data {path} out")
-    return study.model_copy(update={"data": study.data.model_copy(update={key: path.absolute()})})
+    place = path if find_address(path) else path.absolute()
+    return study.model_copy(update={"data": study.data.model_copy(update={key: place})})
 
 
 def _find_study_code(content: Mapping[str, Any], folder: Path, given: Sequence[Extension]) -> list[Extension]:
