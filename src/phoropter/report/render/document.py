@@ -20,6 +20,7 @@ from phoropter.core.files import atomic_write, remove_unfinished, write_text
 from phoropter.report.render.section import Section
 from phoropter.report.render.svg import RenderedFigure
 from phoropter.report.render.table import Table, one_line
+from phoropter.report.render.wording import tie_units
 
 ABANDONED_S = 600.0  # no file of a report takes so long to write: it is a killed process's
 
@@ -74,7 +75,7 @@ class Document:
 
         css, script = read_page_asset("page.css"), read_page_asset("page.js")
         environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-        return environment.from_string(read_page_asset("page.html")).render(
+        html = environment.from_string(read_page_asset("page.html")).render(
             policy=f"{content_security_policy(css, script)}; base-uri 'none'; form-action 'none'",
             css=Markup(css),
             script=Markup(script),
@@ -88,6 +89,7 @@ class Document:
             sections=[_template_values(s, prefix) for s in self.sections],
             closing=self.footer,
         )
+        return tie_units(html)
 
 
 def _template_values(section: Section, prefix: str) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 
@@ -22,3 +23,17 @@ def list_names(names: Sequence[str], limit: int = 6) -> str:
     rest = len(names) - limit
     words = [*names[:limit], f"{rest} more"] if rest > 0 else list(names)
     return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
+
+
+_UNIT = r"(?:%|ms|s|min|h|d|k|M|G|[KMGT]iB|B|k?Hz|m?V|bpm|px)"
+_GAPS = re.compile(
+    rf"<(style|script|svg|pre|code|td|th)\b.*?</\1>|<[^>]*>|(?<=[0-9]) (?={_UNIT}(?![\w%]))|(?<=\u00b1) (?=[0-9])", re.DOTALL
+)
+
+
+def tie_units(html: str) -> str:
+    """HTML in which no line ends between a number and its unit, as in 62.5 %, or between \u00b1 and its number.
+
+    Marks, styles, scripts and drawings stay as they are, and so do cells, which do not wrap, and code, which readers copy.
+    """
+    return _GAPS.sub(lambda found: "\u00a0" if found[0] == " " else found[0], html)
