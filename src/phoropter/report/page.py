@@ -68,7 +68,9 @@ def create_report(inputs: ReportInput, out: Path | None = None, sections: Sequen
     sentences, small_print = conclusion.write_conclusion(summary, comparisons, inputs.answers, found)
     sentences = [*describe_claim(summary, inputs.answers), *sentences]
     page, files = resolve_output_paths(store.folder / "report", out)
-    *own, last = _build_beside_mistakes(inputs, files)
+    mistakes = None if summary.is_multi_label else partial(_write_mistakes, inputs, files / "tables" / MISTAKES_FILE)
+    beside = mistakes if mistakes and not sections else None
+    *own, last = _build_sections(inputs, beside)
     document = Document(
         str(summary.study.get("name", summary.folder.name)),
         study_subtitle(summary),
@@ -79,17 +81,19 @@ def create_report(inputs: ReportInput, out: Path | None = None, sections: Sequen
         _footer_text(summary),
         describe_reliability(inputs),
     )
+    if mistakes and not beside:  # nothing is written before a section of the user's own is accepted
+        mistakes()
     write_text(files / "model-card.md", build_model_card(inputs))
     write_text(files / STATEMENT_FILE, build_statement(inputs))
     said = tuple(map(one_line, (*sentences, *small_print)))
     return WrittenReport(document.write(page, files), leaderboard_table(summary), said)
 
 
-def _build_beside_mistakes(inputs: ReportInput, files: Path) -> list[Section]:
-    """The sections; the table of mistakes is written meanwhile, where the study has one."""
+def _build_sections(inputs: ReportInput, beside: Callable[[], None] | None) -> list[Section]:
+    """The sections. beside: done meanwhile, first of all because it takes longest"""
     tasks: list[Callable[[], Section | None]] = [partial(build, inputs) for build in select_builders(inputs)]
-    if not inputs.summary.is_multi_label:
-        tasks.insert(0, partial(_write_mistakes, inputs, files / "tables" / MISTAKES_FILE))
+    if beside is not None:
+        tasks.insert(0, beside)
     if can_fork():
         load_drawing()
     return [section for section in call_side_by_side(tasks) if section is not None]
