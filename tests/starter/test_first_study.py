@@ -229,7 +229,9 @@ def test_a_first_study_of_dicom_plans(tmp_path: Path, write_dicom: Callable[...,
     check_first_study(tmp_path / "d", tmp_path / "study.yaml", "stratified-group-k-fold")
 
 
-@pytest.mark.parametrize("name", ["patients", "csv"])
+@pytest.mark.parametrize(
+    "name", [name if name in ("patients", "csv") else pytest.param(name, marks=pytest.mark.nightly) for name in LAYOUTS]
+)
 def test_a_first_study_runs_to_a_report(name: str, tmp_path: Path) -> None:
     make, split = LAYOUTS[name]
     check_first_study(make(tmp_path), tmp_path / "study.yaml", split)

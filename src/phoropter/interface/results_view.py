@@ -237,4 +237,4 @@ def _find_name(name: str, known: Any, what: str) -> str:
     beginning = [each for each in known if each.startswith(f"{name}-")] if what != "candidate" else []
     if len(beginning) == 1:
         return str(beginning[0])
-    raise SpecError(f"there is no {what} '{name}': expected one of {join_words(known)}{did_you_mean(name, known)}")
+    raise SpecError(f"there is no {what} '{name}': expected one of {join_words(known)}{did_you_mean(str(name), known)}")

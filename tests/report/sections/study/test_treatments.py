@@ -18,14 +18,16 @@ from phoropter.study.records.thumbnails import encode_jpeg
 EVIL = "<script>alert(1)</script>"
 
 
-def read_section(folder: Path) -> Section:
-    inputs: Any = SimpleNamespace(store=SimpleNamespace(folder=folder))
+def read_section(folder: Path, study: dict[str, Any] | None = None) -> Section:
+    inputs: Any = SimpleNamespace(store=SimpleNamespace(folder=folder, study=study or {}))
     return treatments_section(inputs)
 
 
 def test_one_sentence_where_there_is_nothing_to_show(tmp_path: Path) -> None:
     (line,) = read_section(tmp_path).paragraphs
     assert "the results folder has none" in line
+    (line,) = read_section(tmp_path, {"given_predictions": "phoropter.compare(…)"}).paragraphs
+    assert line.endswith("the predictions were given, and not the data.")
     write_treatments(tmp_path, ShownTreatments(source="x", reason=f"{EVIL} is gone"), {})
     assert read_section(tmp_path).paragraphs[0].endswith("is gone.") and not read_section(tmp_path).blocks
 

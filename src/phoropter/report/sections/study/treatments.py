@@ -28,6 +28,8 @@ _ID, _TITLE = "treatments", "What the networks are shown"
 def treatments_section(inputs: ReportInput) -> Section:
     """One sentence where nothing was drawn."""
     found = read_treatments(inputs.store.folder)
+    if found is None and "given_predictions" in inputs.store.study:
+        return _say_nothing("the predictions were given, and not the data")
     if found is None:
         return _say_nothing("the results folder has none; `phoropter run` draws them where the data are at hand")
     if found.reason:
