@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from phoropter.core.errors import DataError, join_words
 from phoropter.core.files import atomic_write
-from phoropter.data.recordings.contact_sheet import FIGURE_EXTENSIONS
+from phoropter.data.recordings.contact_sheet import FIGURE_EXTENSIONS, draw_traces
 from phoropter.study.spec import StudySpec
 from phoropter.study.treatments.drawn_treatments import draw_treatments
 
@@ -25,18 +23,20 @@ def write_treatment_sheet(parts: Sequence[StudySpec], file: Path) -> Path:
     from matplotlib.figure import Figure
 
     drawn = draw_treatments(parts)
-    heights = [0.9 if step.traces else 2.4 for step in drawn.steps]
+    heights = [1.1 if step.traces else 2.4 for step in drawn.steps]
     figure = Figure(figsize=(2.2 * len(drawn.rows), sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(drawn.steps), len(drawn.rows), squeeze=False, height_ratios=heights)
-    for line, step in zip(axes, drawn.steps, strict=True):
-        for axis, samples in zip(line, step.traces, strict=False):
-            axis.plot(np.linspace(0, 1, len(samples)), samples, linewidth=0.5)
-        for axis, picture in zip(line, step.pictures, strict=False):
-            axis.imshow(picture, interpolation="nearest")
+    last_trace = max((number for number, step in enumerate(drawn.steps) if step.traces), default=-1)
+    for number, (line, step) in enumerate(zip(axes, drawn.steps, strict=True)):
         for axis in line:
             axis.set_axis_off()
-        line[0].set_title(f"{step.channel} {step.title}".strip(), loc="left", fontsize=8)
+        for axis, samples, row in zip(line, step.traces, drawn.rows, strict=False):
+            draw_traces(axis, {"": samples}, row.span or (0.0, 1.0), "", names_time=number == last_trace)
+        for axis, picture in zip(line, step.pictures, strict=False):
+            axis.imshow(picture, interpolation="nearest")
+        unit = f", {step.unit}" if step.unit else ""
+        line[0].set_title(f"{step.channel} {step.title}".strip() + unit, loc="left", fontsize=8)
     with atomic_write(file) as aside:
         figure.savefig(aside, format=file.suffix[1:].lower(), dpi=110)
     return file
