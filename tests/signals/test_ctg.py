@@ -86,8 +86,10 @@ def test_padding_counts_as_missing() -> None:
     assert ctg_window_starts(clean, SHORT.with_changes(short="pad")) == ([], {"missing": 1})
 
 
-def test_a_record_without_heart_rate_is_invalid() -> None:
-    assert ctg_window_starts(ctg_clean(record(lost=[(0, 2000)])), SHORT) == ([], {"invalid": 1})
+def test_a_record_without_heart_rate_is_invalid_and_has_no_window() -> None:
+    clean = ctg_clean(record(lost=[(0, 2000)]))
+    assert ctg_window_starts(clean, SHORT) == ([], {"invalid": 1})
+    assert extract_ctg_windows(clean, [], CtgRules(window=SHORT)).shape[:2] == (0, 3)
 
 
 def test_cleaning_comes_before_cutting() -> None:

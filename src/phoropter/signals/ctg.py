@@ -163,7 +163,9 @@ def extract_ctg_windows(clean: CleanedCtg, starts: Sequence[int], rules: CtgRule
     """(windows, 3, samples) cut and filtered, ready to render; NaN before the record's start."""
     rules = rules or CtgRules()
     length = seconds_to_samples(rules.window.length_s, clean.rate_hz)
-    out = np.stack([_cut_window(clean.samples, start, length) for start in starts])
+    out = np.empty((len(starts), len(clean.samples), length), dtype=np.float32)
+    for number, start in enumerate(starts):
+        out[number] = _cut_window(clean.samples, start, length)
     filters = rules.filter
     if filters.fhr_lowpass is not None:
         unit, edge = filters.lowpass_unit, filters.lowpass_edge

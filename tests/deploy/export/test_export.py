@@ -20,6 +20,7 @@ from phoropter.deploy.export.int8 import MeasuredRows
 from phoropter.deploy.export.onnx_file import open_onnx
 from phoropter.deploy.export.proof import ProofInputs
 from phoropter.deploy.predict import Bundle
+from phoropter.models.inference import onnx_exporter
 from phoropter.results.metrics.probabilities import softmax
 
 INPUTS = ProofInputs(draw_squares(9), "drawn squares")
@@ -127,7 +128,7 @@ def test_names_and_flags_that_cannot_be_are_refused_before_anything_is_computed(
             check_export_target(tmp_path / name.removesuffix(".json"), ExportOptions(), int8=False)
     with pytest.raises(DiskError, match="a folder is needed there"):
         check_export_target(tmp_path / "m.onnx" / "m.onnx", ExportOptions(), int8=False)
-    monkeypatch.setattr(export, "_find_version", lambda package: None)
+    monkeypatch.setattr(onnx_exporter, "find_spec", lambda package: None)
     check_export_target(tmp_path / "m.pt2", ExportOptions(), int8=False)
     with pytest.raises(MissingExtraError, match=r"needs the package onnx, .*phoropter\[deploy\]"):
         check_export_target(tmp_path / "new.onnx", ExportOptions(), int8=False)

@@ -59,6 +59,7 @@ def test_a_worker_takes_failed_keys_until_its_parent_is_gone_and_then_stops(monk
         listener.start()
         listener.join(20)
         threading.Event().wait(20)
+    listener.join(20)  # which the request to stop has broken off
     theirs.close()
     assert failed == {"k1", "k2"} and exits == [143]
 
