@@ -173,3 +173,23 @@ def write_ptbxl() -> Callable[..., Path]:
         return root
 
     return write
+
+
+@pytest.fixture(scope="module", params=["moto", "rclone"])
+def object_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an S3-compatible server that holds an empty `bucket`."""
+    import object_servers
+
+    start = getattr(object_servers, f"start_{request.param}")
+    with object_servers.serve_objects(start, tmp_path_factory.mktemp("server")) as address:
+        yield address
+
+
+@pytest.fixture
+def store_url(object_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """A place of this test's own in the bucket, which every S3 client finds."""
+    import object_servers
+
+    for name, value in object_servers.describe_endpoint(object_server).items():
+        monkeypatch.setenv(name, value)
+    return f"s3://bucket/{tmp_path.name}"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from object_servers import describe_endpoint, serve_objects, start_moto, start_rclone
+from object_servers import describe_endpoint
 from phoropter.core.errors import DataError, DiskError, MissingExtraError
 from phoropter.core.storage import object_store
 from phoropter.core.storage.object_store import open_object_store
@@ -22,19 +21,6 @@ from phoropter.data.stores.store_copy import copy_from_store, find_address
 from phoropter.starter.first_look import look_at_path
 
 pytest.importorskip("obstore", reason="obstore is not installed: pip install 'phoropter[s3]'")
-
-
-@pytest.fixture(scope="module", params=[start_moto, start_rclone])
-def endpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serve_objects(request.param, tmp_path_factory.mktemp("server")) as address:
-        yield address
-
-
-@pytest.fixture
-def url(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    for name, value in describe_endpoint(endpoint).items():
-        monkeypatch.setenv(name, value)
-    return f"s3://bucket/{tmp_path.name}"
 
 
 def upload(folder: Path, url: str) -> None:
@@ -83,25 +69,25 @@ def test_a_folder_that_is_called_like_an_address_is_a_folder(tmp_path: Path, mon
 
 
 def test_a_copy_follows_the_store_and_fetches_only_what_changed(
-    url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    store_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     files = {"a/1.png": b"one", "a/2.png": b"two" * 1000, "b/3.png": b"three"}
-    upload(write_tree(tmp_path / "here", files), url)
-    copy = copy_from_store(url, tmp_path / "data")
+    upload(write_tree(tmp_path / "here", files), store_url)
+    copy = copy_from_store(store_url, tmp_path / "data")
     assert read_tree(copy) == files and "copying 3 files" in caplog.text
     caplog.clear()
     before = (copy / "a/1.png").stat()
-    assert copy_from_store(f"{url}/", tmp_path / "data") == copy and not caplog.text
-    client = open_object_store(url, "a test")
+    assert copy_from_store(f"{store_url}/", tmp_path / "data") == copy and not caplog.text
+    client = open_object_store(store_url, "a test")
     client.put("b/3.png", b"THREE")
     client.delete("a/2.png")
     (copy / "a/1.png").write_bytes(b"on")  # truncated on the disk
-    copy_from_store(url, tmp_path / "data")
+    copy_from_store(store_url, tmp_path / "data")
     assert read_tree(copy) == {"a/1.png": b"one", "b/3.png": b"THREE"} and "copying 2 files" in caplog.text
     assert (copy / "a/1.png").stat().st_ino != before.st_ino
 
 
-def test_one_object_a_pattern_and_what_a_table_names(url: str, tmp_path: Path) -> None:
+def test_one_object_a_pattern_and_what_a_table_names(store_url: str, tmp_path: Path) -> None:
     files = {
         "x-000.tar": b"0",
         "x-001.tar": b"1",
@@ -109,71 +95,72 @@ def test_one_object_a_pattern_and_what_a_table_names(url: str, tmp_path: Path) -
         "more/x-002.tar": b"2",
         "list.csv": b"path,label\nmore/p.png,a\n",
     }
-    upload(write_tree(tmp_path / "here", files), url)
-    one = copy_from_store(f"{url}/y.tar", tmp_path / "data")
+    upload(write_tree(tmp_path / "here", files), store_url)
+    one = copy_from_store(f"{store_url}/y.tar", tmp_path / "data")
     assert one.name == "y.tar" and read_tree(one.parent) == {"y.tar": b"y"}
     for pattern in ("x-{000..001}.tar", "x-*.tar"):
-        shards = copy_from_store(f"{url}/{pattern}", tmp_path / "data")
+        shards = copy_from_store(f"{store_url}/{pattern}", tmp_path / "data")
         assert shards.name == pattern and read_tree(shards.parent) == {"x-000.tar": b"0", "x-001.tar": b"1"}
-    table = copy_from_store(f"{url}/list.csv", tmp_path / "data")
+    table = copy_from_store(f"{store_url}/list.csv", tmp_path / "data")
     assert read_tree(table.parent) == files
 
 
 def test_nothing_too_much_and_names_that_leave_the_copy_are_refused(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(DataError, match="nothing is there; check the address"):
-        copy_from_store(f"{url}/nowhere", tmp_path / "data")
-    upload(write_tree(tmp_path / "here", {"a": b"1", "b": b"2"}), url)
+        copy_from_store(f"{store_url}/nowhere", tmp_path / "data")
+    upload(write_tree(tmp_path / "here", {"a": b"1", "b": b"2"}), store_url)
     with monkeypatch.context() as patch:
         patch.setattr(store_copy, "MAX_OBJECTS", 1)
         with pytest.raises(DataError, match="more than 1 objects; pack them into shards"):
-            copy_from_store(url, tmp_path / "data")
+            copy_from_store(store_url, tmp_path / "data")
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
         with pytest.raises(DiskError, match="copying s3://"):
-            copy_from_store(url, tmp_path / "data")
+            copy_from_store(store_url, tmp_path / "data")
     assert not [p for p in (tmp_path / "data").rglob("*") if p.is_file() and p.name != ".copy.lock"], "whole or absent"
 
 
-def test_a_pattern_copies_the_shards_that_it_names_and_the_names_of_classes(url: str, tmp_path: Path) -> None:
+def test_a_pattern_copies_the_shards_that_it_names_and_the_names_of_classes(store_url: str, tmp_path: Path) -> None:
     upload(
-        write_tree(tmp_path / "here", {f"d-{n:02d}.tar": b"1" for n in range(12)} | {"classes.txt": b"a", "x[1].tar": b"x"}), url
+        write_tree(tmp_path / "here", {f"d-{n:02d}.tar": b"1" for n in range(12)} | {"classes.txt": b"a", "x[1].tar": b"x"}),
+        store_url,
     )
-    shards = copy_from_store(f"{url}/d-{{01..02}}.tar", tmp_path / "data")
+    shards = copy_from_store(f"{store_url}/d-{{01..02}}.tar", tmp_path / "data")
     assert read_tree(shards.parent).keys() == {"d-01.tar", "d-02.tar", "classes.txt"}
-    one = copy_from_store(f"{url}/x[1].tar", tmp_path / "data")
+    one = copy_from_store(f"{store_url}/x[1].tar", tmp_path / "data")
     assert read_tree(one.parent).keys() == {"x[1].tar", "classes.txt"}
     with pytest.raises(DataError, match=r"e-\*\.tar: nothing is there"):
-        copy_from_store(f"{url}/e-*.tar", tmp_path / "data")
+        copy_from_store(f"{store_url}/e-*.tar", tmp_path / "data")
 
 
-def test_a_table_that_is_not_there_copies_nothing_and_one_alone_only_itself(url: str, tmp_path: Path) -> None:
-    upload(write_tree(tmp_path / "here", {"big.bin": b"1" * 1000, "LIST.CSV": b"path,label", "m.parquet": b"p"}), url)
+def test_a_table_that_is_not_there_copies_nothing_and_one_alone_only_itself(store_url: str, tmp_path: Path) -> None:
+    upload(write_tree(tmp_path / "here", {"big.bin": b"1" * 1000, "LIST.CSV": b"path,label", "m.parquet": b"p"}), store_url)
     with pytest.raises(DataError, match=r"typo\.csv: nothing is there"):
-        copy_from_store(f"{url}/typo.csv", tmp_path / "data")
+        copy_from_store(f"{store_url}/typo.csv", tmp_path / "data")
     assert not list((tmp_path / "data").rglob("big.bin"))
-    assert read_tree(copy_from_store(f"{url}/LIST.CSV", tmp_path / "alone", tables=()).parent).keys() == {"LIST.CSV"}
-    assert "big.bin" in read_tree(copy_from_store(f"{url}/LIST.CSV", tmp_path / "data").parent)
+    assert read_tree(copy_from_store(f"{store_url}/LIST.CSV", tmp_path / "alone", tables=()).parent).keys() == {"LIST.CSV"}
+    assert "big.bin" in read_tree(copy_from_store(f"{store_url}/LIST.CSV", tmp_path / "data").parent)
     for key, names in (("parquet", {"m.parquet"}), ("manifest", {"m.parquet", "big.bin", "LIST.CSV"})):
-        copied = copy_from_store(f"{url}/m.parquet", tmp_path / key, SOURCES[key].table_endings)
+        copied = copy_from_store(f"{store_url}/m.parquet", tmp_path / key, SOURCES[key].table_endings)
         assert read_tree(copied.parent).keys() == names
 
 
 def test_marks_of_folders_are_left_out_and_a_file_may_take_the_place_of_a_folder(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marks = FakeClient("", "a", "a/b", "c/", sizes={"": 0, "a": 0})  # as consoles make them, whose names end in a slash
-    assert store_copy._list_objects(marks, url, "**").keys() == {"a/b", "c"}
-    client = open_object_store(url, "a test")
-    upload(write_tree(tmp_path / "here", {"a/b/c": b"1", "z": b"2"}), url)
-    copy = copy_from_store(url, tmp_path / "data")
+    assert store_copy._list_objects(marks, store_url, "**").keys() == {"a/b", "c"}
+    client = open_object_store(store_url, "a test")
+    upload(write_tree(tmp_path / "here", {"a/b/c": b"1", "z": b"2"}), store_url)
+    copy = copy_from_store(store_url, tmp_path / "data")
     client.delete("a/b/c")
-    copy_from_store(url, tmp_path / "data")
+    copy_from_store(store_url, tmp_path / "data")
     assert not (copy / "a").exists(), "a class without pictures is none there"
     (copy / "a").mkdir()
     client.put("a", b"3")
-    copy_from_store(url, tmp_path / "data")
+    copy_from_store(store_url, tmp_path / "data")
     assert read_tree(copy) == {"a": b"3", "z": b"2"}
 
 
@@ -229,30 +216,34 @@ def open_missing(folder: Path) -> bytes:
     return (folder / "no such object").read_bytes()
 
 
-def test_a_dataset_in_a_store_is_the_one_that_was_put_there(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dataset_in_a_store_is_the_one_that_was_put_there(
+    store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PHOROPTER_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "here"
     for number, kind in enumerate(("cat", "dog") * 3):
         (folder / kind).mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (40 * number, 0, 0)).save(folder / kind / f"{number}.png")
-    upload(folder, url)
+    upload(folder, store_url)
     local = open_dataset(DataSpec.model_validate({"folder": str(folder)}))
-    there = open_dataset(DataSpec.model_validate({"folder": url}))
+    there = open_dataset(DataSpec.model_validate({"folder": store_url}))
     assert there.fingerprint == local.fingerprint and list(there.ids) == list(local.ids)
-    guessed = detect_data_spec(Path(url))
-    assert guessed.source == "folder" and find_address(guessed.folder) == url  # type: ignore[attr-defined]
+    guessed = detect_data_spec(Path(store_url))
+    assert guessed.source == "folder" and find_address(guessed.folder) == store_url  # type: ignore[attr-defined]
     assert open_dataset(guessed).fingerprint == local.fingerprint
 
 
-def test_columns_and_groups_of_a_table_in_a_store_are_guessed(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_columns_and_groups_of_a_table_in_a_store_are_guessed(
+    store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PHOROPTER_CACHE", str(tmp_path / "cache"))
     lines = [f"{n}.png;{'ab'[n % 2]};p{n // 2}" for n in range(8)]
     table = "\n".join(["image_file;diagnosis;patient_id", *lines]).encode()
     for n in range(8):
         (tmp_path / "here").mkdir(exist_ok=True)
         Image.new("RGB", (8, 8), (20 * n, 0, 0)).save(tmp_path / "here" / f"{n}.png")
-    upload(write_tree(tmp_path / "here", {"list.csv": table}), url)
-    there, local = look_at_path(Path(f"{url}/list.csv")), look_at_path(tmp_path / "here" / "list.csv")
+    upload(write_tree(tmp_path / "here", {"list.csv": table}), store_url)
+    there, local = look_at_path(Path(f"{store_url}/list.csv")), look_at_path(tmp_path / "here" / "list.csv")
     assert there.keys == local.keys and there.guess is not None and local.guess is not None
     assert there.guess.keys == local.guess.keys == {"columns": {"group": "patient_id"}}
 
