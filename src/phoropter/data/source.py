@@ -119,6 +119,7 @@ class Source:
     formats:  packed files that it reads, in the words of core/storage/foreign_files; others are refused before it is asked
     check:    raises ValueError for options that contradict each other
     detect:   whether a path holds such data. Raises DataError for data that no source can read
+    table_endings: of files that name others beside them, where this source reads them
     """
 
     key: str
@@ -134,11 +135,7 @@ class Source:
     formats: tuple[str, ...] = ()
     check: Callable[[Any], None] | None = None
     detect: Callable[[PathContents], bool] | None = None
-
-    @property
-    def table_endings(self) -> tuple[str, ...]:
-        """Endings of files that name others beside them, where this source reads them."""
-        return TABLES if self.key == "parquet" else (*TABLES, *PARQUET_ENDINGS)
+    table_endings: tuple[str, ...] = (*TABLES, *PARQUET_ENDINGS)
 
     @property
     def option_names(self) -> tuple[str, ...]:

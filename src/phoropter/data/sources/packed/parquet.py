@@ -28,6 +28,7 @@ from phoropter.data.sources.packed.cells import Cell
 from phoropter.data.sources.packed.drawn_windows import METADATA_KEY, WINDOW_COLUMNS, read_drawn_windows
 from phoropter.data.sources.packed.label_lists import check_packed_options
 from phoropter.data.sources.packed.shards import SHARD_COLUMNS, PackedShard, holds_packed, join_shards, list_files
+from phoropter.data.stores.store_copy import TABLES
 
 
 def open_parquet(
@@ -183,4 +184,5 @@ PARQUET_SOURCE = Source(
     check=check_packed_options(SHARD_COLUMNS),
     formats=(PARQUET,),
     detect=lambda contents: holds_packed(contents, PARQUET_ENDINGS),
+    table_endings=TABLES,  # a Parquet file is the pictures themselves here
 )
