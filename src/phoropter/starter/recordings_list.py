@@ -80,7 +80,8 @@ def write_recordings_list(folder: Path, out: Path, table: Path | None = None, ru
             columns.pop("label")
         if "subject" in known.columns:
             people_by = f"a column of {table.name}"
-        left_out = tuple(stem for at, stem in enumerate(stems) if at not in set(known.matched))
+        matched = set(known.matched)
+        left_out = tuple(stem for at, stem in enumerate(stems) if at not in matched)
         unused = known.unused
     write_text(manifest, format_csv([list(columns), *zip(*columns.values(), strict=True)], line_end="\n"))
     return RecordingsList(
