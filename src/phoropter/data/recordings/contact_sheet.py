@@ -47,10 +47,10 @@ def write_contact_sheet(dataset: Dataset, file: Path) -> Path:
     for place, row in enumerate(rows):
         top, column = len(heights) * (place // SHEET_COLUMNS), place % SHEET_COLUMNS
         axes[top][column].set_title(f"{dataset.ids[row]}\n{dataset.describe_label(row) or 'no label'}", fontsize=7, pad=9)
-        traces = dataset.pictures.source_signals(row)
+        traces, span = dataset.pictures.source_signals(row), find_span(dataset, row)
         for number, unit in enumerate(panels):
             shown = {channel: values for channel, values in traces.items() if units[channel] == unit}
-            draw_traces(axes[top + number][column], shown, find_span(dataset, row), unit, names_time=number == len(panels) - 1)
+            draw_traces(axes[top + number][column], shown, span, unit, names_time=number == len(panels) - 1)
         axes[top + len(panels)][column].imshow(dataset.read(row), interpolation="nearest")
     with atomic_write(file) as aside:
         figure.savefig(aside, format=file.suffix[1:].lower(), dpi=110)
