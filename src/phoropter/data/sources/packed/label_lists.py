@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError
 from phoropter.data.dataset import UNLABELLED, encode_label_sets
-from phoropter.data.labels.label_sets import check_plain_multi_label
-from phoropter.data.source import check_column_names
 from phoropter.data.sources.arrays import NamedLabels, convert_labels
 
 
@@ -39,17 +37,6 @@ def join_label_lists(parts: Sequence[NamedLabels]) -> tuple[NDArray[np.int64], t
 def find_first_list(values: Sequence[Any]) -> int | None:
     """The first row whose label is a list; None where none is."""
     return next((row for row, value in enumerate(values) if _is_list(value)), None)
-
-
-def check_packed_options(known: tuple[str, ...]) -> Any:
-    """A check for sources of packed files, which have `columns` and `multi_label: true`."""
-    check_columns = check_column_names(known)
-
-    def check_options(spec: Any) -> None:
-        check_columns(spec)
-        check_plain_multi_label(spec)
-
-    return check_options
 
 
 def _name_lists(part: NamedLabels) -> tuple[list[list[str] | None], tuple[str, ...]]:

@@ -26,8 +26,15 @@ from phoropter.data.dataset import Dataset
 from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, Source
 from phoropter.data.sources.packed.cells import Cell
 from phoropter.data.sources.packed.drawn_windows import METADATA_KEY, WINDOW_COLUMNS, read_drawn_windows
-from phoropter.data.sources.packed.label_lists import check_packed_options
-from phoropter.data.sources.packed.shards import SHARD_COLUMNS, PackedShard, holds_packed, join_shards, list_files
+from phoropter.data.sources.packed.shards import (
+    SHARD_COLUMNS,
+    PackedShard,
+    check_packed_options,
+    holds_packed,
+    join_shards,
+    list_files,
+    open_packed,
+)
 from phoropter.data.stores.store_copy import TABLES
 
 
@@ -171,17 +178,11 @@ def _read_class_names(metadata: Mapping[bytes, bytes], label: str) -> tuple[str,
 
 PARQUET_SOURCE = Source(
     "parquet",
-    lambda request: open_parquet(
-        request.path,
-        columns=request.option("columns"),
-        multi_label=request.option("multi_label") is not None,
-        on_bad_input=request.on_bad_input,
-        name=request.name,
-    ),
+    open_packed(open_parquet),
     "a Parquet file or a folder of shards with encoded pictures, as the Hugging Face hub keeps them",
     options=(COLUMNS_OPTION,),
     uses=(*FILE_OPTIONS, "multi_label"),
-    check=check_packed_options(SHARD_COLUMNS),
+    check=check_packed_options,
     formats=(PARQUET,),
     detect=lambda contents: holds_packed(contents, PARQUET_ENDINGS),
     table_endings=TABLES,  # a Parquet file is the pictures themselves here

@@ -21,9 +21,8 @@ from phoropter.data.dataset import Dataset
 from phoropter.data.folders.layout import parse_split_name
 from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, PathContents, Source
 from phoropter.data.sources.packed.cells import Cell
-from phoropter.data.sources.packed.label_lists import check_packed_options
 from phoropter.data.sources.packed.parquet import assign_columns, make_arrow_shard, unpack_cells
-from phoropter.data.sources.packed.shards import SHARD_COLUMNS, PackedShard, join_shards
+from phoropter.data.sources.packed.shards import SHARD_COLUMNS, PackedShard, check_packed_options, join_shards, open_packed
 
 MAX_STATE_BYTES = 64 * 1024**2
 _STATE, _PARTS = "state.json", "dataset_dict.json"
@@ -154,16 +153,10 @@ def _is_saved_dataset(contents: PathContents) -> bool:
 
 SAVED_DATASET_SOURCE = Source(
     "saved_dataset",
-    lambda request: open_saved_dataset(
-        request.path,
-        columns=request.option("columns"),
-        multi_label=request.option("multi_label") is not None,
-        on_bad_input=request.on_bad_input,
-        name=request.name,
-    ),
+    open_packed(open_saved_dataset),
     "the folder that `save_to_disk` of Hugging Face's datasets wrote, of a Dataset or a DatasetDict",
     options=(COLUMNS_OPTION,),
     uses=(*FILE_OPTIONS, "multi_label"),
-    check=check_packed_options(SHARD_COLUMNS),
+    check=check_packed_options,
     detect=_is_saved_dataset,
 )

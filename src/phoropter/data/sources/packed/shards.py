@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -22,7 +22,8 @@ from phoropter.core.errors import DataError, join_words
 from phoropter.data.dataset import Dataset, find_labelled
 from phoropter.data.folders.layout import find_split_word
 from phoropter.data.folders.scan import IMAGE_EXTENSIONS
-from phoropter.data.source import MAX_LISTED_NAMES, PathContents
+from phoropter.data.labels.label_sets import check_plain_multi_label
+from phoropter.data.source import MAX_LISTED_NAMES, PathContents, SourceRequest, check_column_names
 from phoropter.data.sources.arrays import NamedLabels, check_labels, describe_columns, join_labels, parse_parts
 from phoropter.data.sources.packed.cells import FileCells, PackedPictures
 from phoropter.data.sources.packed.drawn_windows import WINDOW_COLUMNS, DrawnWindows
@@ -61,6 +62,23 @@ class PackedShard:
     def column(self, name: str) -> list[Any]:
         """N values, None where the file has no such column."""
         return self.columns.get(name, [None] * self.rows)
+
+
+def open_packed(open_files: Callable[..., Dataset]) -> Callable[[SourceRequest], Dataset]:
+    """How a source of packed files is opened: by its function, with the options that all of them have."""
+    return lambda request: open_files(
+        request.path,
+        columns=request.option("columns"),
+        multi_label=request.option("multi_label") is not None,
+        on_bad_input=request.on_bad_input,
+        name=request.name,
+    )
+
+
+def check_packed_options(spec: Any) -> None:
+    """The check of sources of packed files, which have `columns` and `multi_label: true`. Raises ValueError for others."""
+    check_column_names(SHARD_COLUMNS)(spec)
+    check_plain_multi_label(spec)
 
 
 def join_shards(

@@ -35,9 +35,16 @@ from phoropter.data.folders.scan import IMAGE_EXTENSIONS
 from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, PathContents, Source
 from phoropter.data.sources.file_hashes import memoize_by_files
 from phoropter.data.sources.packed.cells import DICOM_IN_FILE, Cell
-from phoropter.data.sources.packed.label_lists import check_packed_options
 from phoropter.data.sources.packed.shard_patterns import list_shards
-from phoropter.data.sources.packed.shards import SHARD_COLUMNS, PackedShard, holds_packed, join_shards, list_files
+from phoropter.data.sources.packed.shards import (
+    SHARD_COLUMNS,
+    PackedShard,
+    check_packed_options,
+    holds_packed,
+    join_shards,
+    list_files,
+    open_packed,
+)
 from phoropter.data.stores.shard_names import CLASS_FILES
 
 TAR_ENDINGS = (".tar",)
@@ -323,17 +330,11 @@ def _holds_samples(contents: PathContents) -> bool:
 
 WEBDATASET_SOURCE = Source(
     "shards",
-    lambda request: open_webdataset(
-        request.path,
-        columns=request.option("columns"),
-        multi_label=request.option("multi_label") is not None,
-        on_bad_input=request.on_bad_input,
-        name=request.name,
-    ),
+    open_packed(open_webdataset),
     "WebDataset: a tar, a folder of tars, or a pattern such as `data-{000..003}.tar`, whose members of one name are a sample",
     formats=(TAR,),
     options=(COLUMNS_OPTION,),
     uses=(*FILE_OPTIONS, "multi_label"),
-    check=check_packed_options(SHARD_COLUMNS),
+    check=check_packed_options,
     detect=_holds_samples,
 )
