@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-THREADS = ("OMP_NUMTHREADS", "OPENBLAS_NUMTHREADS", "MKL_NUMTHREADS")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def machine() -> str:
         names = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     except OSError:
         names = []
-    used = os.environ.get("OMP_NUMTHREADS", str(os.cpu_count()))
+    used = os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))
     return f"{names[0] if names else platform.processor() or platform.machine()}, {used} of {os.cpu_count()} cores"
 
 

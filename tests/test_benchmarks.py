@@ -165,3 +165,17 @@ def test_each_side_is_given_the_same_pictures_to_train_on_and_to_judge(tmp_path:
     assert names("ours/train") == names("theirs/train") and names("ours/test") == names("theirs/validation")
     assert (len(names("ours/train")), len(names("ours/test"))) == (80, 20)
     assert len({name.partition("/")[0] for name in names("ours/test")}) == 10
+
+
+def test_one_thread_is_what_the_libraries_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    import _sides
+
+    started: list[dict[str, str]] = []
+    monkeypatch.setattr(_sides.os, "execve", lambda program, arguments, environment: started.append(dict(environment)))
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    for name in names:
+        monkeypatch.setenv(name, "2")
+    _sides.one_thread("benchmark.py")
+    assert [[environment[name] for name in names] for environment in started] == [["1", "1", "1"]]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert ", 1 of " in _sides.machine()
