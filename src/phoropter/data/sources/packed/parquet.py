@@ -70,10 +70,10 @@ class ParquetCells:
     def read_block(self, row: int) -> tuple[int, int, Sequence[Cell]]:
         """The row group that a row is in. Raises DataError for a damaged or shortened file."""
         layout = _read_layout(self.file)
-        group = bisect_right(layout.stops, row)
-        if group == len(layout.stops):
+        group = bisect_right(layout.edges, row) - 1
+        if group == len(layout.edges) - 1:
             raise DataError(f"{self.file} has become shorter since it was opened: row {row} is gone")
-        first, stop = ([0, *layout.stops][group], layout.stops[group])
+        first, stop = layout.edges[group : group + 2]
         with _open_parquet_file(self.file, layout.footer) as file:
             cells = unpack_cells(file.read_row_group(group, columns=[self.column]).column(0))
         if len(cells) != stop - first:
@@ -89,10 +89,10 @@ class ParquetCells:
 
 @dataclass(frozen=True)
 class _Layout:
-    """The footer of a file, which takes longer to read than a row group, and at which row each group ends."""
+    """A file's footer, which takes longer to read than a row group, and at which row each group begins and the last ends."""
 
     footer: Any
-    stops: list[int]
+    edges: list[int]
 
 
 def _read_layout(file: Path) -> _Layout:
@@ -107,7 +107,7 @@ def _read_layout_of(file: Path, size: int, changed: int) -> _Layout:
     with _open_parquet_file(file) as opened:
         footer = opened.metadata
         rows = (footer.row_group(group).num_rows for group in range(footer.num_row_groups))
-        return _Layout(footer, list(accumulate(rows)))
+        return _Layout(footer, list(accumulate(rows, initial=0)))
 
 
 @contextmanager
