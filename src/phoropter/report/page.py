@@ -68,7 +68,7 @@ def create_report(inputs: ReportInput, out: Path | None = None, sections: Sequen
     sentences, small_print = conclusion.write_conclusion(summary, comparisons, inputs.answers, found)
     sentences = [*describe_claim(summary, inputs.answers), *sentences]
     page, files = resolve_output_paths(store.folder / "report", out)
-    mistakes = None if summary.is_multi_label else partial(_write_mistakes, inputs, files / "tables" / MISTAKES_FILE)
+    mistakes = None if summary.is_multi_label else partial(write_mistakes_file, inputs, files / "tables" / MISTAKES_FILE)
     beside = mistakes if mistakes and not sections else None
     *own, last = _build_sections(inputs, beside)
     document = Document(
@@ -97,10 +97,6 @@ def _build_sections(inputs: ReportInput, beside: Callable[[], None] | None) -> l
     if can_fork():
         load_drawing()
     return [section for section in call_side_by_side(tasks) if section is not None]
-
-
-def _write_mistakes(inputs: ReportInput, path: Path) -> None:
-    write_mistakes_file(inputs, path)
 
 
 def read_report_input(folder: Path | str, progress: Callable[[int, int], None] | None = None) -> ReportInput:

@@ -25,7 +25,7 @@ _PLACE = ("id", "group", "site", "seed", "repeat", "fold", "true")
 SplitRuns = Mapping[tuple[tuple[int, int, int], str], Mapping[str, str]]
 
 
-def write_mistakes_file(inputs: ReportInput, path: Path) -> Path:
+def write_mistakes_file(inputs: ReportInput, path: Path) -> None:
     """Writes the file whole or not at all. Columns: id, group, site, seed, repeat, fold, true class, and for each candidate
     `NAME: predicted` and `NAME: probability` (of the predicted class), empty where it has no run on the split.
 
@@ -37,7 +37,6 @@ def write_mistakes_file(inputs: ReportInput, path: Path) -> Path:
         file.write(_to_line([*_PLACE, *map(escape_formula, heads)]) + "\n")
         for (split, _), keys in _group_by_split(inputs.summary).items():
             file.writelines(_iter_mistakes(inputs.store, names, keys, split, inputs.summary.classes))
-    return path
 
 
 def _group_by_split(summary: StudySummary) -> SplitRuns:
