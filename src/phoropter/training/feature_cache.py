@@ -261,7 +261,7 @@ def load_or_extract_rows(
         if not clock.images and read_pass_cost(array.folder) is None:
             extract_block(0)  # what the pass took was lost: the first block tells
     if clock.images:
-        setup, seconds = clock.setup_seconds or 0.0, clock.scale_to(count)
-        cost = PassCost(seconds=seconds, images=count, batch=size, peak_memory_bytes=peak.bytes, device=device.type)
-        write_pass_cost(array.folder, cost.model_copy(update={"setup_seconds": setup}))
+        spent = {"seconds": clock.scale_to(count), "setup_seconds": clock.setup_seconds or 0.0}
+        cost = PassCost(**spent, images=count, batch=size, peak_memory_bytes=peak.bytes, device=device.type)
+        write_pass_cost(array.folder, cost)
     return features
