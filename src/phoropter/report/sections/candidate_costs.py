@@ -16,11 +16,16 @@ SHARED_PASSES = (
 def sum_training_seconds(runs: Iterable[RunSummary]) -> float:
     """Seconds that training took: of each run without its share of passes, and of each pass once."""
     listed = list(runs)
-    own = sum(_cost(r, "train_seconds") - _cost(r, "train_pass_seconds") for r in listed)
+    own = sum(own_training_seconds(r) for r in listed)
     passes: dict[str, Mapping[str, Any]] = {}
     for run in listed:
         passes |= run.record.get("feature_passes") or {}
     return own + sum(float(p.get("seconds") or 0.0) for p in passes.values())
+
+
+def own_training_seconds(run: RunSummary) -> float:
+    """Seconds of a run's training without its share of the passes of frozen backbones."""
+    return _cost(run, "train_seconds") - _cost(run, "train_pass_seconds")
 
 
 def sum_study_seconds(summary: StudySummary) -> float:

@@ -8,7 +8,7 @@ from phoropter.report.figures.cost import CostPoint, metric_cost_figure
 from phoropter.report.render.metric_format import MetricFormat
 from phoropter.report.render.section import Section
 from phoropter.report.render.table import Column, Table, TableRow
-from phoropter.report.sections.candidate_costs import SHARED_PASSES, describe_shown_size, shares_passes
+from phoropter.report.sections.candidate_costs import SHARED_PASSES, describe_shown_size, own_training_seconds, shares_passes
 from phoropter.report.sections.candidate_values import primary_metric_interval
 from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.report.summary.report_input import ReportInput
@@ -66,6 +66,6 @@ def cost_table(summary: StudySummary) -> Table:
 
 def _median_epoch_seconds(candidate: CandidateResults) -> float:
     """NaN where nothing was trained by epochs, as with solved heads and averages."""
-    costs = [run.cost for run in candidate.runs if run.cost.get("epochs") and run.cost.get("train_seconds") is not None]
-    each = [(cost["train_seconds"] - (cost.get("train_pass_seconds") or 0.0)) / cost["epochs"] for cost in costs]
+    runs = [run for run in candidate.runs if run.cost.get("epochs") and run.cost.get("train_seconds") is not None]
+    each = [own_training_seconds(run) / run.cost["epochs"] for run in runs]
     return float(np.median(each)) if each else float("nan")
