@@ -10,11 +10,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Never, TypedDict, Unpack
 
 from phoropter.core.errors import SpecError
 from phoropter.core.files import cache_dir
 from phoropter.core.language.notebook_html import format_notebook_html
+from phoropter.core.language.unnamed_values import describe_unnamed
 from phoropter.core.spec import validate_as
 from phoropter.interface.results_view import Results
 from phoropter.study.spec import StudySpec
@@ -48,7 +49,10 @@ class Study(StudySpec):
     Raises SpecError for an unknown key or a contradiction.
     """
 
-    def __init__(self, **keys: Any) -> None:
+    def __init__(self, *unnamed: Never, **keys: Any) -> None:
+        if unnamed:
+            names = ("name", "data", "candidates", "protocol")
+            raise SpecError(describe_unnamed("Study", unnamed, names, "a study file is run by `phoropter run FILE`"))
         checked = validate_as(StudySpec, keys)  # as the base class, because validating this one would call this function
         if checked.second_protocol:
             raise SpecError("`second_protocol` makes two studies; use it in a study file, or make one Study with each protocol")

@@ -51,6 +51,22 @@ def test_a_public_spec_made_in_python_is_refused_as_in_a_file() -> None:
     assert Named(rate=1) == validate_as(Named, {"rate": 1})
 
 
+def test_a_value_without_its_name_is_refused_with_what_to_write() -> None:
+    class Named(PublicSpec):
+        seed: int = 0
+        rate: float
+
+    class Other(PublicSpec):
+        unnamed_hint = "ask for a thing"
+
+        seed: int = 0
+
+    with pytest.raises(SpecError, match=r"^Named: 'fast' was given without a name, and .* by name, as in Named\(rate=…\)$"):
+        Named("fast", 2)  # type: ignore[call-arg]
+    with pytest.raises(SpecError, match=r"^Other: a list was given .*, as in Other\(seed=…\); ask for a thing$"):
+        Other(list(range(99)))  # type: ignore[call-arg]
+
+
 def test_good_data_is_read_and_frozen(tmp_path: Path) -> None:
     made = parse(tmp_path, "name: x\ninner: {rate: 1e-4}\n")
     assert made.inner == Inner(rate=1e-4)

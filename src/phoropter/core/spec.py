@@ -22,6 +22,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from phoropter.core.columns import clean_cell
 from phoropter.core.errors import SpecError, cut_message, did_you_mean
 from phoropter.core.extensions import EXPECTED_EXTENSION, REFERENCE, Extension, suggest_wrapping
+from phoropter.core.language.unnamed_values import describe_unnamed
 
 MAX_FILE_BYTES = 1_000_000
 MAX_NODES = 100_000
@@ -65,7 +66,12 @@ class Spec(BaseModel):
 class PublicSpec(Spec):
     """A Spec that users make in Python by its name: what they write is refused in one sentence, as in a file."""
 
-    def __init__(self, /, **fields: Any) -> None:
+    unnamed_hint: typing.ClassVar[str] = ""  # what somebody meant who gave a value without its name, where that is known
+
+    def __init__(self, /, *unnamed: typing.Never, **fields: Any) -> None:
+        if unnamed:
+            names = [n for n, f in type(self).model_fields.items() if f.is_required()] or [*type(self).model_fields][:1]
+            raise SpecError(describe_unnamed(type(self).__name__, unnamed, names, self.unnamed_hint))
         try:
             super().__init__(**fields)
         except ValidationError as error:

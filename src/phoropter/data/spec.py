@@ -11,13 +11,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, create_model, field_validator, model_validator
 
 from phoropter.core.errors import DataError, join_words
 from phoropter.core.language.unit_words import parse_unit_word
-from phoropter.core.spec import ClassName, SourceMap, validate_as
+from phoropter.core.spec import ClassName, PublicSpec, SourceMap, validate_as
 from phoropter.core.storage.foreign_files import refuse_foreign_file
 from phoropter.data.controls.changed_rows import apply_control
 from phoropter.data.controls.control_kinds import ControlName
@@ -54,7 +54,7 @@ else:
     SourceFields = create_model("SourceFields", __base__=RecordingFields, **_source_fields())
 
 
-class DataSpec(SourceFields):
+class DataSpec(SourceFields, PublicSpec):
     """Where the pictures come from, and which of them are kept. Paths are relative to the study file.
 
     name:     what the dataset is called in reports (default: the folder's or file's name)
@@ -87,6 +87,8 @@ class DataSpec(SourceFields):
     control:  these data as a negative control, as `controls` of a study makes them: labels-permuted, predict-site, predict-group,
               blank-pictures or time-shuffled
     """
+
+    unnamed_hint: ClassVar[str] = "each source has a function of its name, as folder('pictures')"
 
     name: str | None = Field(default=None, min_length=1, max_length=100)
     download_hint: str | None = None

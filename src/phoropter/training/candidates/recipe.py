@@ -5,7 +5,7 @@ A recipe in a study is the name of a preset, or a mapping: `{preset: finetune, e
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -153,14 +153,7 @@ class ImbalanceSpec(Spec):
 FINE_TUNING_FIELDS = ("layer_decay", "drop_path", "lora", "grad_checkpointing")  # they act where a backbone is trained
 FEATURE_FIELDS = ("feature_dtype", "feature_engine")  # they act where features are stored
 _TRAINING_FIELDS = (
-    "phases",
-    "epochs",
-    "lr",
-    "optimizer",
-    "schedule",
-    "batch_size",
-    "grad_accum_steps",
-    "compile",
+    *("phases", "epochs", "lr", "optimizer", "schedule", "batch_size", "grad_accum_steps", "compile"),
     *FINE_TUNING_FIELDS,
 )
 
@@ -203,6 +196,8 @@ class Recipe(PublicSpec):
                       views beforehand, and epoch e shows view e mod cached_views, so that what is frozen runs once per view and
                       not once per epoch
     """
+
+    unnamed_hint: ClassVar[str] = "a preset is named where a recipe is asked for, as in finetune('resnet50', recipe='scratch')"
 
     preset: str | None = None
     phases: tuple[Phase, ...] = ()
