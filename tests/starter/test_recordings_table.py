@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,19 @@ def test_outcomes_of_a_table_make_the_classes(export: Path, tmp_path: Path) -> N
     risk, fine = "high-risk", "normal"
     assert told == {"17": (risk, "south"), "18": (risk, "north"), "19": (fine, "south"), "20": (fine, "north")}
     assert study.data.positive == risk and study.parsed_candidates[0].name == "ctg-features"
+
+
+def test_tables_that_are_no_recordings_are_listed(export: Path, tmp_path: Path) -> None:
+    """An export that broke off has no byte; it was counted nowhere."""
+    folder = tmp_path / "ward"
+    shutil.copytree(export, folder)
+    (folder / "23.csv").touch()
+    manifest = tmp_path / "ward-recordings.csv"
+    untold = call("init", folder, "-o", tmp_path / "study.yaml")
+    assert "not used: 2 CSV files that are empty or have no column of times (23.csv, outcomes.csv)" in untold.output
+    manifest.unlink()
+    told = call("init", folder, "--table", folder / "outcomes.csv", "--outcome", "pH<=7.15", "-o", tmp_path / "study.yaml")
+    assert "not used: 1 CSV files that are empty or have no column of times (23.csv)" in told.output and manifest.is_file()
 
 
 def test_a_table_without_classes_or_recordings_is_refused(export: Path, tmp_path: Path) -> None:

@@ -103,12 +103,13 @@ def _print_written(written: RecordingsList, to: Console) -> None:
     told = f"labels by {written.told_by}" if written.told_by else "no labels"
     people = f"{written.people} people by {written.people_by}" if written.people else "each of a person of its own"
     print_line(to, f"written: {written.file}, a manifest of {written.count} recordings ({people}, {told}); correct what is wrong")
-    if written.left_out:
-        shown = f"{', '.join(written.left_out[:3])}{' …' if len(written.left_out) > 3 else ''}"
-        print_line(to, f"left out: {len(written.left_out)} recordings that the table does not have ({shown})")
-    if written.unused:
-        shown = f"{', '.join(written.unused[:3])}{' …' if len(written.unused) > 3 else ''}"
-        print_line(to, f"not used: {len(written.unused)} lines of the table, of which there is no recording ({shown})")
+    for names, words in (
+        (written.left_out, "left out: {} recordings that the table does not have"),
+        (written.unused, "not used: {} lines of the table, of which there is no recording"),
+        (written.passed_over, "not used: {} CSV files that are empty or have no column of times"),
+    ):
+        if names:
+            print_line(to, f"{words.format(len(names))} ({', '.join(names[:3])}{' …' if len(names) > 3 else ''})")
 
 
 def _is_terminal() -> bool:

@@ -21,6 +21,7 @@ from phoropter.core.storage.foreign_files import PARQUET, refuse_foreign_file
 
 MAX_TABLE_BYTES = 2 * 1024**3
 PARQUET_ENDINGS = (".parquet", ".pq")
+_OTHER_ENDINGS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers", ".feather", ".arrow", ".dta", ".sav", ".sas7bdat")
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,18 @@ class TextTable:
 
 
 def read_text_table(path: Path, max_bytes: int = MAX_TABLE_BYTES) -> TextTable:
-    """A CSV or Parquet file → TextTable. Raises DataError for a file that is missing, too large, damaged or in another encoding,
-    and, while its rows are read, for a line with more or fewer values than columns."""
+    """A CSV or Parquet file → TextTable. Raises DataError for a file that is missing, too large, damaged, in another encoding or
+    called as a workbook, and, while its rows are read, for a line with more or fewer values than columns."""
     if not path.is_file():
         raise DataError(f"{path}: this file is missing: check the path")
     if (size := path.stat().st_size) > max_bytes:
         raise DataError(f"{path}: {format_bytes(size)} are more than the {format_bytes(max_bytes)} that are read: split it")
     parquet = path.suffix.lower() in PARQUET_ENDINGS
     refuse_foreign_file(path, (PARQUET,) if parquet else ())
+    if path.suffix.lower() in _OTHER_ENDINGS:  # damaged, or text under a wrong name, of which lines might be read as a table
+        raise DataError(
+            f"{path} is no table that is read here; save it as CSV in UTF-8, with the ending .csv, and name that file"
+        )
     if parquet:
         return _read_parquet(path)
     layout = _detect_layout(path)

@@ -32,7 +32,7 @@ _NO_LABELS = [""]
 class RecordingsList:
     """file: the manifest that was written · count: of recordings · people: that `people_by` tells apart; 0: nothing tells them
     told_by: what the classes are taken from; None: labels are empty · left_out: names of recordings that the table does not have
-    unused: names in the table that no recording has
+    unused: names in the table that no recording has · passed_over: tables in the folder without a column of times, or empty
     """
 
     file: Path
@@ -42,6 +42,7 @@ class RecordingsList:
     told_by: str | None
     left_out: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
 
 
 def write_recordings_list(folder: Path, out: Path, table: Path | None = None, rule: str | None = None) -> RecordingsList | None:
@@ -53,7 +54,7 @@ def write_recordings_list(folder: Path, out: Path, table: Path | None = None, ru
     """
     name = folder.name if folder.name not in ("", "..") else folder.resolve().name  # of `.` and `..`
     manifest = out.with_name(f"{name}-recordings.csv")
-    files = [file for file in _list_recordings(folder) if table is None or file.resolve() != table.resolve()]
+    files, passed_over = _list_recordings(folder, table)
     if not files:
         return None
     if manifest.exists():
@@ -84,9 +85,8 @@ def write_recordings_list(folder: Path, out: Path, table: Path | None = None, ru
         left_out = tuple(stem for at, stem in enumerate(stems) if at not in matched)
         unused = known.unused
     write_text(manifest, format_csv([list(columns), *zip(*columns.values(), strict=True)], line_end="\n"))
-    return RecordingsList(
-        manifest, len(columns["path"]), len(set(columns.get("subject", ()))), people_by, told_by, left_out, unused
-    )
+    count, n_people = len(columns["path"]), len(set(columns.get("subject", ())))
+    return RecordingsList(manifest, count, n_people, people_by, told_by, left_out, unused, passed_over)
 
 
 def _tell_classes(table: Path, columns: dict[str, list[str]], rule: str | None, told_by: str | None) -> str:
@@ -104,15 +104,18 @@ def _tell_classes(table: Path, columns: dict[str, list[str]], rule: str | None, 
     return told_by
 
 
-def _list_recordings(folder: Path) -> list[Path]:
-    found = []
+def _list_recordings(folder: Path, table: Path | None) -> tuple[list[Path], tuple[str, ...]]:
+    """Recordings below a folder, without the table of what is known of them; and the names of tables that are none."""
+    found, passed_over = [], []
     for file in sorted(folder.rglob("*")):
         ending = file.suffix.lower()
-        if file.name.startswith(".") or not file.is_file():
+        if file.name.startswith(".") or not file.is_file() or (table is not None and file.resolve() == table.resolve()):
             continue
         if ending in RECORDING_ENDINGS or (ending == _TABLE and find_time_column(peek_table(file)[0]) is not None):
             found.append(file)
-    return found
+        elif ending == _TABLE:
+            passed_over.append(file.relative_to(folder).as_posix())
+    return found, tuple(passed_over)
 
 
 def _tell_people(names: Sequence[str]) -> tuple[list[str], str]:

@@ -93,6 +93,14 @@ def test_tables_and_damaged_archives_are_left_to_their_readers(tmp_path: Path, c
     refuse_foreign_file(tmp_path / "missing.csv")
 
 
+@pytest.mark.parametrize("name", ["a.xlsx", "a.XLS", "a.ods", "a.feather"])
+@pytest.mark.parametrize("content", [b"path,label\n1,2\n", b"", b"PK\x03\x04 damaged", bytes(range(32))])
+def test_what_is_called_a_workbook_is_never_read_as_text(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match="is no table that is read here; save it as CSV in UTF-8"):
+        read_text_table(tmp_path / name)
+
+
 def test_what_is_read_is_not_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(npz_bytes())
     refuse_foreign_file(tmp_path / "a", (NPZ,))
