@@ -319,6 +319,7 @@ def test_a_folder_has_at_most_twelve_modules() -> None:
 # A module without a test of its own name, and whose test covers it.
 COVERED_BY = {
     "core.storage.object_store": "data/stores/test_store_copy.py",
+    "report.figures.exclusion_flow": "report/sections/study/test_exclusions.py",
     "report.figures.size_curves": "report/sections/training/test_data_size.py",
     "report.sections.training.tuned_values": "report/sections/training/test_data_size.py",
     "report.summary.data_size.size_curves": "report/sections/training/test_data_size.py",

@@ -19,6 +19,7 @@ from phoropter.core.errors import DataError, InputProblem, join_words
 from phoropter.core.files import digest, digest_array
 from phoropter.core.language.notebook_html import format_notebook_html
 from phoropter.core.seeds import hash_ids, random_permutation
+from phoropter.results.exclusions import ExclusionStep, make_step
 
 UNLABELLED = -1
 LABEL_SEPARATOR, NO_LABELS = "|", "none"  # how the labels of a row of a multi-label dataset are written
@@ -62,6 +63,7 @@ class Dataset:
     recordings: (N,) str or None; the recording of a rendered window
     problems: bad inputs that were skipped
     notes:    facts that a reader of the results must know (source, rows left out, licence)
+    exclusions: how the source's recordings or pictures became these rows, step by step; empty where all of them did
     """
 
     name: str
@@ -76,6 +78,7 @@ class Dataset:
     recordings: NDArray[np.str_] | None = None
     problems: tuple[InputProblem, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    exclusions: tuple[ExclusionStep, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.ids)
@@ -197,6 +200,23 @@ class Dataset:
             for name in ("ids", "labels", "groups", "sites", "parts", "spans", "recordings")
         }
         return replace(self, pictures=self.pictures.select(rows), **columns)
+
+    def note_exclusion(self, kept: Dataset, reason: str) -> Dataset:
+        """`kept`, made of some of these rows, with the others counted under a reason in its `exclusions`."""
+        if len(kept) == len(self):
+            return kept
+        step = make_step(self.row_unit, len(kept), {reason: len(self) - len(kept)}, kept.n_groups)
+        return replace(kept, exclusions=(*self.exclusions, step))
+
+    @property
+    def row_unit(self) -> str:
+        """What a row is, in the plural: windows or pictures."""
+        return "pictures" if self.recordings is None else "windows"
+
+    @property
+    def n_groups(self) -> int | None:
+        """How many different groups the rows have; None where they have none."""
+        return None if self.groups is None else len(np.unique(self.groups))
 
     def sample(self, count: int, seed: int = 0) -> Dataset:
         """At most `count` rows, classes in proportion; complete groups where there are groups.

@@ -25,7 +25,7 @@ def keep_official_split(dataset: Dataset, part: str) -> Dataset:
     if not rows.size:
         known = sorted({str(p) for p in dataset.parts if p})
         raise DataError(f"{dataset.name} has no official part '{part}'; it has {join_words(known)}")
-    return dataset.select_rows(rows)
+    return dataset.note_exclusion(dataset.select_rows(rows), f"not in the official part {part}")
 
 
 def keep_classes(dataset: Dataset, classes: Sequence[str] | None, exclude: Collection[str], typed_by_hand: bool) -> Dataset:
@@ -55,7 +55,8 @@ def keep_classes(dataset: Dataset, classes: Sequence[str] | None, exclude: Colle
     new_label = np.array([kept.index(name) if name in kept else UNLABELLED - 1 for name in dataset.classes] + [UNLABELLED])
     labels = new_label[dataset.labels]  # UNLABELLED is -1: the last entry
     rows = np.flatnonzero(labels >= UNLABELLED)
-    out = replace(dataset.select_rows(rows), classes=kept, labels=labels[rows])
+    chosen = dataset.note_exclusion(dataset.select_rows(rows), f"of other classes ({join_words(removed, 3)})")
+    out = replace(chosen, classes=kept, labels=labels[rows])
     if removed:
         out = replace(out, notes=(*out.notes, f"left out {len(dataset) - len(rows)} rows of {join_words(removed, 5)}"))
     return out

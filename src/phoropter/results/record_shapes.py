@@ -52,6 +52,7 @@ class DatasetShape(_Shape):
     size: int | None = None
     notes: list[str] = []
     problems: list[str] = []
+    exclusions: list[dict[str, Any]] | None = None
 
 
 class StudyShape(_Shape):

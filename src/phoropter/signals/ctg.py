@@ -144,19 +144,21 @@ def ctg_windows(recordings: Sequence[Recording], labels: Sequence[str | None], r
     rows: list[WindowRow] = []
     dropped: Counter[str] = Counter()
     problems = []
+    reasons: dict[int, dict[str, int]] = {}
     for index, (recording, label) in enumerate(zip(recordings, labels, strict=True)):
         if label is None:
             dropped["no_label"] += 1
+            reasons[index] = {"no_label": 0}
             continue
         starts, lost = ctg_window_starts(ctg_clean(recording, rules), rules.window)
         rows += [(index, start, label) for start in starts]
         dropped.update(lost)
+        reasons |= {index: lost} if lost else {}
         if "too_short" in lost:
             what = f"{recording.duration_s:g} s hold no window of {rules.window.length_s:g} s at {rules.window.position}"
             problems.append(InputProblem(recording.id, what))
-    return make_window_table(
-        rows, seconds_to_samples(rules.window.length_s, common_sampling_rate(recordings)), dict(dropped), problems
-    )
+    length = seconds_to_samples(rules.window.length_s, common_sampling_rate(recordings))
+    return make_window_table(rows, length, dict(dropped), problems, reasons)
 
 
 def extract_ctg_windows(clean: CleanedCtg, starts: Sequence[int], rules: CtgRules | None = None) -> NDArray[np.float32]:

@@ -161,12 +161,14 @@ class LoadedRecordings:
 
     notes: facts a reader of results must know, such as how many were left out and why
     missing_labels: of a manifest with labels in some rows only, the first row without one and their number; else ""
+    left_out: reason → recordings that the reader passed over, as its notes say
     """
 
     recordings: list[Recording]
     problems: list[InputProblem] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     missing_labels: str = ""
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_recordings(

@@ -10,7 +10,7 @@ found (two conditions that touch stay two runs).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -22,6 +22,9 @@ from phoropter.core.spec import Spec
 from phoropter.signals.recording import Recording, label_runs
 
 WindowRow = tuple[int, int, str]  # recording, start, class
+Windowless = Mapping[
+    int, Mapping[str, int]
+]  # index of a recording that gives no window → reason → its windows; the last tells why
 
 
 class WindowRule(Spec):
@@ -59,6 +62,7 @@ class WindowTable:
     label: NDArray[np.str_]  # (N,) class name
     dropped: Mapping[str, int] = field(default_factory=dict)  # reason → windows
     problems: tuple[InputProblem, ...] = ()  # recordings too short for a window
+    windowless: Windowless = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.recording)
@@ -84,7 +88,8 @@ def sliding_windows(
                 name = label if labels is None else labels[label]
                 rows += [(index, start, name) for start in range(first, stop - length + 1, step)]
     problems = [_too_short_problem(r, rule.length_s) for r in recordings if r.length < length]
-    return _drop_nan_windows(recordings, make_window_table(rows, length, {}, problems), channels)
+    reasons = {index: {_find_reason(recording, length, labels): 0} for index, recording in enumerate(recordings)}
+    return _drop_nan_windows(recordings, make_window_table(rows, length, {}, problems, reasons), channels)
 
 
 def event_windows(
@@ -100,6 +105,7 @@ def event_windows(
         raise SpecError(f"event windows: {length_s} s is shorter than one sample")
     rows: list[WindowRow] = []
     edge = 0
+    reasons = {index: {"other_label": 0} for index in range(len(recordings))}
     for index, recording in enumerate(recordings):
         if recording.events is None:
             raise DataError(f"recording {recording.id}: it has no events, so no window can be centred on one")
@@ -110,8 +116,11 @@ def event_windows(
             if 0 <= start <= recording.length - length:
                 rows.append((index, start, label if labels is None else labels[label]))
             else:
+                reasons[index]["edge"] = reasons[index].get("edge", 0) + 1
                 edge += 1
-    return _drop_nan_windows(recordings, make_window_table(rows, length, {"edge": edge} if edge else {}), channels)
+    dropped = {"edge": edge} if edge else {}
+    table = _drop_nan_windows(recordings, make_window_table(rows, length, dropped, (), reasons), channels)
+    return replace(table, windowless={index: {**reasons[index], **why} for index, why in table.windowless.items()})
 
 
 def extract_windows(
@@ -136,12 +145,31 @@ def find_flat_windows(recordings: Sequence[Recording], table: WindowTable, chann
 
 
 def make_window_table(
-    rows: list[WindowRow], length: int, dropped: Mapping[str, int], problems: Sequence[InputProblem] = ()
+    rows: list[WindowRow],
+    length: int,
+    dropped: Mapping[str, int],
+    problems: Sequence[InputProblem] = (),
+    reasons: Windowless | None = None,
 ) -> WindowTable:
-    """Rows (recording, start, class) of windows of `length` samples → the table."""
+    """Rows (recording, start, class) of windows of `length` samples → the table.
+
+    reasons: of every recording that may give no window; those with windows do not count
+    """
     recording = np.array([row[0] for row in rows], np.int64)
     start = np.array([row[1] for row in rows], np.int64)
-    return WindowTable(recording, start, start + length, np.array([row[2] for row in rows], np.str_), dropped, tuple(problems))
+    names = np.array([row[2] for row in rows], np.str_)
+    used = set(recording.tolist())
+    windowless = {index: reason for index, reason in (reasons or {}).items() if index not in used}
+    return WindowTable(recording, start, start + length, names, dropped, tuple(problems), windowless)
+
+
+def _find_reason(recording: Recording, length: int, labels: Mapping[str, str] | None) -> str:
+    """Why sliding windows of so many samples find no place in a recording, in a word of the table."""
+    runs = label_runs(recording)
+    if runs and recording.length < length:
+        return "too_short"
+    wanted = [run for run in runs if labels is None or run.label in labels]
+    return "short_run" if wanted else "other_label" if runs else "no_label"
 
 
 def _drop_nan_windows(recordings: Sequence[Recording], table: WindowTable, channels: Sequence[str] | None) -> WindowTable:
@@ -158,7 +186,8 @@ def _drop_nan_windows(recordings: Sequence[Recording], table: WindowTable, chann
         return table
     dropped = {**table.dropped, "nan": int((~keep).sum())}
     columns = (table.recording[keep], table.start[keep], table.stop[keep], table.label[keep])
-    return WindowTable(*columns, dropped, table.problems)
+    emptied = {int(i): {"nan": int((table.recording == i).sum())} for i in np.setdiff1d(table.recording, columns[0])}
+    return WindowTable(*columns, dropped, table.problems, {**table.windowless, **emptied})
 
 
 def common_sampling_rate(recordings: Sequence[Recording]) -> float:

@@ -142,7 +142,8 @@ def _drop_bad_rows(dataset: Dataset, bad: list[tuple[int, str]], on_bad_input: s
     if not rows.size:
         raise DataError(f"{dataset.name}: none of its {len(dataset)} pictures can be read; the first: {bad[0][1]}")
     problems = [InputProblem(str(dataset.ids[row]), what.removeprefix(f"{dataset.ids[row]}: ")) for row, what in bad]
-    return replace(dataset.select_rows(rows), problems=(*dataset.problems, *problems))
+    kept = dataset.note_exclusion(dataset.select_rows(rows), "cannot be read")
+    return replace(kept, problems=(*dataset.problems, *problems))
 
 
 def raise_on_bad_rows(bad: list[tuple[int, str]], on_bad_input: str) -> None:

@@ -25,6 +25,7 @@ from phoropter.core.files import digest, digest_array
 from phoropter.data.dataset import Dataset, encode_labels
 from phoropter.data.labels.label_sets import LabelSets
 from phoropter.data.recordings.lazy import LazyRecordings
+from phoropter.data.recordings.notes.window_exclusions import count_exclusions
 from phoropter.data.recordings.notes.window_notes import describe_dropped, describe_windows
 from phoropter.data.recordings.views import RecordingView
 from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording, SignalStage
@@ -182,6 +183,7 @@ def render_recordings(
         recordings=_window_column(kept, table, "id"),
         problems=(*problems, *table.problems),
         notes=(*notes, *lazy.loaded.notes, *describe_windows(kept, view, table, subjects)),
+        exclusions=count_exclusions(lazy.loaded, kept, table),
     )
 
 
@@ -198,6 +200,10 @@ def subsample_windows(dataset: Dataset, count: int) -> Dataset:
 
     Where that leaves fewer than two of each, whole groups are left out instead (Dataset.sample).
     """
+    return dataset.note_exclusion(_subsample_windows(dataset, count), f"beyond max_samples: {count:,}")
+
+
+def _subsample_windows(dataset: Dataset, count: int) -> Dataset:
     if count >= len(dataset) or dataset.recordings is None:
         return dataset.sample(count)
     _, cell = np.unique([f"{r}\x1f{k}" for r, k in zip(dataset.recordings, dataset.label_sets, strict=True)], return_inverse=True)

@@ -89,7 +89,8 @@ def _add_header_columns(
     if bad:
         problems = [InputProblem(str(dataset.ids[int(row)]), words) for row, words in bad.items()]
         rows = np.setdiff1d(np.arange(len(dataset), dtype=np.int64), [int(row) for row in bad])
-        dataset = replace(dataset.select_rows(rows), problems=(*dataset.problems, *problems))
+        kept_rows = dataset.note_exclusion(dataset.select_rows(rows), "cannot be read")
+        dataset = replace(kept_rows, problems=(*dataset.problems, *problems))
     columns: dict[str, Any] = {name: np.array(values) for name, values in found["columns"].items()}
     return replace(dataset, **columns, notes=(*dataset.notes, *found["notes"]))
 

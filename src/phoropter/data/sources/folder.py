@@ -22,6 +22,7 @@ from phoropter.data.folders.scan import FolderScan, PathParts, clean_class_name,
 from phoropter.data.source import FILE_OPTIONS, Source
 from phoropter.data.sources.dicom_names import hide_identifiers
 from phoropter.data.sources.storage import FilePictures
+from phoropter.results.exclusions import make_step
 
 _RECORDING_SUFFIXES = frozenset({".csv", ".edf", ".bdf", ".hea", ".dat", ".mat"})
 LabelledPath = tuple[PathParts, str, str | None]  # path, official part, class
@@ -36,6 +37,7 @@ def open_folder(root: Path, *, on_bad_input: str = "stop", name: str | None = No
     pictures, mask_notes = separate_masks(scan.picture_paths)
     layout = detect_layout(scan, pictures)
     rows: list[LabelledPath] = []
+    left_out = {"cannot be read": len(scan.unusable)}
     for path in pictures:
         if parsed := layout.parse_path(path):
             rows.append((path, *parsed))
@@ -46,6 +48,7 @@ def open_folder(root: Path, *, on_bad_input: str = "stop", name: str | None = No
     labels, classes = encode_labels([label for _, _, label in rows])
     _refuse_one_class(scan, classes)
     scan.ignored += _find_empty_classes(scan, layout, classes)
+    left_out["in no class folder or official part"] = len(pictures) - len(rows)
     has_parts = bool(layout.parts or layout.inner_parts)
     dataset = Dataset(
         name=name or root.resolve().name,
@@ -55,6 +58,7 @@ def open_folder(root: Path, *, on_bad_input: str = "stop", name: str | None = No
         pictures=FilePictures(root, ["/".join(path) for path, _, _ in rows]),
         parts=np.array([part for _, part, _ in rows]) if has_parts else None,
         problems=scan.collect_problems(on_bad_input),
+        exclusions=(make_step("pictures", len(rows), left_out),) if any(left_out.values()) else (),
         notes=(
             *(_describe_without_names(has_parts, len(classes)) if scan.holds_dicom else _describe_layout(layout, rows, classes)),
             *([] if scan.holds_dicom else _note_shared_folders(layout, rows)),

@@ -28,6 +28,7 @@ from phoropter.data.folders.layout import parse_split_name
 from phoropter.data.folders.scan import PathParts, normalize_unicode, scan_folder
 from phoropter.data.source import FILE_OPTIONS, NonEmptyPath, PathContents, Source, SourceOption, SourceRequest
 from phoropter.data.sources.storage import FilePictures
+from phoropter.results.exclusions import make_step
 
 DEVKIT_LABEL_FILE = "ILSVRC2012_validation_ground_truth.txt"
 DEVKIT_META_FILE = "meta.mat"
@@ -97,6 +98,7 @@ def open_imagenet(root: Path, *, given: LabelFile = LabelFile(), on_bad_input: s
         labels[missing] = found
         notes = [note] if len(missing) == len(labels) else [*notes, note]
     nameless = np.flatnonzero(labels == UNLABELLED)
+    left_out = {"cannot be read": len(scan.unusable), "without a label": len(nameless)}
     scan.unusable += [InputProblem("/".join(scan.picture_paths[i]), "no label was found for it") for i in nameless]
     kept = np.flatnonzero(labels != UNLABELLED)
     problems = scan.collect_problems(on_bad_input)
@@ -109,6 +111,7 @@ def open_imagenet(root: Path, *, given: LabelFile = LabelFile(), on_bad_input: s
         pictures=FilePictures(root, ["/".join(scan.picture_paths[i]) for i in kept]),
         parts=np.array([part or "" for part in parts], dtype=np.str_) if any(parts) else None,
         problems=problems,
+        exclusions=(make_step("pictures", len(kept), left_out),) if any(left_out.values()) else (),
         notes=(*notes, *scan.describe_other_files()),
     )
 

@@ -29,6 +29,7 @@ from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, PathContents, So
 from phoropter.data.sources.arrays import check_labels, describe_columns
 from phoropter.data.sources.dicom_names import hide_identifiers
 from phoropter.data.sources.storage import FilePictures
+from phoropter.results.exclusions import make_step
 
 MANIFEST_COLUMNS = ("path", "label", "id", "group", "site", "split")
 REQUIRED_COLUMNS = ("path", "label")
@@ -134,6 +135,7 @@ def _build_dataset(rows: _ManifestRows, folder: Path, on_bad_input: str, name: s
         sites=sites,
         parts=parts,
         problems=tuple(problems),
+        exclusions=(make_step("pictures", len(kept), {"the file is missing": len(missing)}),) if missing else (),
         notes=(
             *describe_columns(labels, classes, *((None, None) if rows.holds_dicom else (groups, sites)), parts),
             *(describe_unread_groups(rows.unread) if groups is None else ()),

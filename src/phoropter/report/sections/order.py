@@ -30,6 +30,7 @@ from phoropter.report.sections.predictions.leader_maps import leader_maps_sectio
 from phoropter.report.sections.predictions.mistakes import mistakes_section
 from phoropter.report.sections.predictions.under_shift import shift_section
 from phoropter.report.sections.study.controls import controls_section
+from phoropter.report.sections.study.exclusions import exclusions_section
 from phoropter.report.sections.study.leakage import leakage_section
 from phoropter.report.sections.study.provenance import provenance_section
 from phoropter.report.sections.study.statement import statement_section
@@ -70,6 +71,7 @@ SECTION_ORDER: tuple[Callable[[ReportInput], Section | None], ...] = (
     learning_curve_section,
     embedding_section,
     controls_section,
+    exclusions_section,
     leakage_section,
     statement_section,
     provenance_section,

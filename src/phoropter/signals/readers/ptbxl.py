@@ -85,7 +85,7 @@ def read_ptbxl_folder(
         rows.append(PtbxlRow(file, ident, patient, cells.get("site") or "", part, "|".join(names), about))
     loaded = read_recordings(rows, _read_row, on_bad_input)
     notes = tuple(f"left out: {count} of {len(table)} records ({why})" for why, count in sorted(left_out.items()))
-    return LoadedRecordings(loaded.recordings, loaded.problems, notes)
+    return replace(loaded, notes=notes, left_out=left_out)
 
 
 def find_superclasses(codes: Mapping[str, float]) -> list[str]:

@@ -17,9 +17,11 @@ import numpy as np
 import torch
 
 from phoropter.core.cpu_count import count_usable_cores, read_processor_name
+from phoropter.data.dataset import Dataset
 from phoropter.data.positive_class import find_positive
 from phoropter.data.shift.shifted_rows import resolve_corruptions
 from phoropter.data.unit_names import name_units
+from phoropter.results.exclusions import ExclusionStep, make_step
 from phoropter.study.plan import Plan
 from phoropter.study.records.learning_curve_record import describe_learning_curve
 from phoropter.study.records.other_study import study_to_plain
@@ -49,6 +51,7 @@ def describe_study(planned: Plan, device: torch.device) -> dict[str, Any]:
             "size": image_set.image_size,
             "notes": list(dataset.notes),
             "problems": [str(p) for p in dataset.problems],
+            "exclusions": [step.plain() for step in list_exclusions(dataset)],
         },
         "plan": [run.to_plan_row() for run in planned.compared],
         **({"side_plan": [run.to_plan_row() for run in side]} if (side := planned.side_runs) else {}),
@@ -68,6 +71,17 @@ def _describe_shift(planned: Plan) -> dict[str, Any]:
         return {}
     found = {c.key: asdict(c) for images in planned.image_sets for c in resolve_corruptions(spec, images.dataset)}
     return {"shift": list(found.values())}
+
+
+def list_exclusions(dataset: Dataset) -> tuple[ExclusionStep, ...]:
+    """The steps from the source to the labelled rows of a dataset; none where all that was found is used."""
+    steps = dataset.exclusions
+    before = steps[-1].kept if steps else len(dataset)
+    lost = {"left out by the data object": max(0, before - len(dataset)), "without a label": int((~dataset.labelled).sum())}
+    if not any(lost.values()):
+        return steps
+    groups = None if dataset.groups is None else len(np.unique(dataset.groups[dataset.labelled]))
+    return (*steps, make_step(dataset.row_unit, int(dataset.labelled.sum()), lost, groups))
 
 
 def find_relative_base(base: Path | None, folder: Path) -> dict[str, str]:

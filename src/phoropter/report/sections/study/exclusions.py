@@ -1,0 +1,97 @@
+"""Where the rows come from: what the source held, what was left out at each step and why, and what was analysed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from phoropter.report.figures.exclusion_flow import FlowBox, draw_exclusion_flow
+from phoropter.report.render.section import Section
+from phoropter.report.render.table import CellValue, Column, Table, TableRow, one_line
+from phoropter.report.summary.model import StudySummary
+from phoropter.report.summary.report_input import ReportInput
+from phoropter.results.exclusions import ExclusionStep, read_steps
+
+MAX_CLASSES = 8  # in the last box
+_TITLE = "Where the rows come from"
+
+
+def exclusions_section(inputs: ReportInput) -> Section | None:
+    """None where the results were written before exclusions were counted."""
+    summary = inputs.summary
+    written = (summary.study.get("dataset") or {}).get("exclusions")
+    if written is None:
+        return None
+    steps = read_steps(written)
+    if not steps:
+        rows = int(summary.study["dataset"]["rows"])
+        return Section("exclusions", _TITLE, (f"All {rows:,} rows that the source has are used; none was left out.",), ())
+    sentences = " ".join(describe_step(step, summary) for step in steps)
+    caption = "From what the source holds to the rows that were analysed; to the right, what was left out and why."
+    figure = draw_exclusion_flow(list_flow_boxes(steps, summary), caption, f"{sentences} {_describe_classes(summary)}")
+    text = (sentences, "Rows are left out before folds are made, so no candidate has seen them.")
+    return Section("exclusions", _TITLE, text, (figure, tabulate_exclusions(steps, summary)))
+
+
+def describe_step(step: ExclusionStep, summary: StudySummary) -> str:
+    """`Of 552 recordings 470 were kept, of 470 births; left out: of unknown class (80), shorter than a window (2).`"""
+    of_groups = "" if step.groups is None else f", of {_count_groups(step.groups, summary)}"
+    if not step.left_out:
+        return f"All {step.found:,} {step.unit} were kept{of_groups}."
+    reasons = ", ".join(f"{reason} ({count:,})" for reason, count in step.left_out)
+    return f"Of {step.found:,} {step.unit} {step.kept:,} were kept{of_groups}; left out: {reasons}."
+
+
+def list_flow_boxes(steps: Sequence[ExclusionStep], summary: StudySummary) -> list[FlowBox]:
+    """The boxes of the figure: one for what is found of each unit, one after each exclusion; the last counts the classes."""
+    boxes: list[FlowBox] = []
+    for place, step in enumerate(steps):
+        kept = [f"{step.kept:,} {step.unit}", *([] if step.groups is None else [f"of {_count_groups(step.groups, summary)}"])]
+        new_unit = place == 0 or step.unit != steps[place - 1].unit
+        left_out = tuple(f"{reason}: {count:,}" for reason, count in step.left_out)
+        if new_unit and left_out:
+            boxes.append(FlowBox((f"{step.found:,} {step.unit} found" if place == 0 else f"{step.found:,} {step.unit} cut",)))
+        if left_out:
+            boxes[-1] = FlowBox(boxes[-1].text, (f"Left out: {step.total_left_out:,}", *left_out))
+        if left_out or new_unit:
+            boxes.append(FlowBox(tuple(kept)))
+    last = boxes[-1]
+    return [*boxes[:-1], FlowBox((*last.text, *_list_class_counts(summary)))]
+
+
+def tabulate_exclusions(steps: Sequence[ExclusionStep], summary: StudySummary) -> Table:
+    """A row for each reason; kept + left out = found in each, and the next begins with what the last kept."""
+    groups = summary.group_word.plural.capitalize()
+    columns = (
+        Column("Counted"),
+        Column("Found", "count"),
+        Column("Left out", "count"),
+        Column("Reason", "words"),
+        Column("Kept", "count"),
+        Column(f"{groups} kept", "count", "where it is known whose they are"),
+    )
+    rows = []
+    for step in steps:
+        found = step.found
+        for reason, count in step.left_out or (("", 0),):
+            kept = found - count
+            values: tuple[CellValue, ...] = (step.unit, found, count, one_line(reason), kept)
+            rows.append(TableRow((*values, step.groups if kept == step.kept else None)))
+            found = kept
+    return Table("exclusions", "What was left out, step by step", columns, tuple(rows), sortable=False)
+
+
+def _count_groups(count: int, summary: StudySummary) -> str:
+    word = summary.group_word
+    return f"{count:,} {word.singular if count == 1 else word.plural}"
+
+
+def _list_class_counts(summary: StudySummary) -> list[str]:
+    dataset = summary.study["dataset"]
+    pairs = list(zip(dataset["classes"], dataset["counts"], strict=True))
+    more = len(pairs) - MAX_CLASSES
+    shown = [f"{one_line(str(name))}: {int(count):,}" for name, count in pairs[:MAX_CLASSES]]
+    return shown + ([f"and {more} more classes"] if more > 0 else [])
+
+
+def _describe_classes(summary: StudySummary) -> str:
+    return f"Analysed: {', '.join(_list_class_counts(summary))}."

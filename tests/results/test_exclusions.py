@@ -1,0 +1,23 @@
+"""Steps of a flow of exclusions add up, or are refused, and come back from study.json as they were."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from phoropter.results.exclusions import ExclusionStep, make_step, read_steps
+
+
+def test_counts_add_up_or_are_refused() -> None:
+    step = make_step("recordings", 470, {"of unknown class": 80, "shorter than a window": 2, "cannot be read": 0}, 470)
+    assert (step.found, step.total_left_out, step.left_out[1]) == (552, 82, ("shorter than a window", 2))
+    assert make_step("windows", 3, {}) == ExclusionStep("windows", 3, (), 3)
+    for found, left_out in ((10, ()), (10, (("lost", 1),)), (8, (("lost", 0),)), (6, (("lost", -2),))):
+        with pytest.raises(ValueError, match="cannot be kept"):
+            ExclusionStep("pictures", found, left_out, 8)
+
+
+def test_study_json_gives_the_same_steps() -> None:
+    steps = (make_step("recordings", 5, {"lost": 2, "of no class": 1}, 4), make_step("windows", 9, {}))
+    assert read_steps(json.loads(json.dumps([step.plain() for step in steps]))) == steps
