@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from phoropter.training.loop.plain_optimizers import without_compiler
+from phoropter.training.loop.plain_optimizers import SGD, Adam, AdamW, without_compiler
 
 
 def train(kind: Any, options: dict[str, Any], halfway: bool) -> torch.Tensor:
@@ -40,6 +42,25 @@ def test_steps_are_those_of_torch(kind: type[torch.optim.Optimizer], options: di
     assert issubclass(ours, kind) and ours.__name__ == kind.__name__
     expected = train(kind, options, False)
     assert torch.equal(train(ours, options, False), expected) and torch.equal(train(ours, options, True), expected)
+
+
+@pytest.mark.parametrize("kind", [AdamW, Adam, SGD])
+@pytest.mark.parametrize("twin", [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))])  # noqa: S301  its own bytes
+def test_an_optimizer_is_copied_and_pickled_with_its_state(kind: Any, twin: Any) -> None:
+    """As a script does that keeps one whole, or sends it to a process."""
+    weight = torch.nn.Parameter(torch.ones(3))
+    made = kind([{"params": [weight], "weight_decay": 0.1}], lr=0.1)
+    for _ in range(2):
+        weight.grad = torch.arange(3.0)
+        made.step()
+    again = twin(made)
+    assert type(again) is kind and pickle.loads(pickle.dumps(kind)) is kind  # noqa: S301
+    (other,) = again.param_groups[0]["params"]
+    assert other is not weight and torch.equal(other, weight)
+    for optimizer, moved in ((made, weight), (again, other)):
+        moved.grad = torch.arange(3.0)
+        optimizer.step()
+    assert torch.equal(other, weight) and not torch.equal(weight, torch.ones(3))
 
 
 def test_a_network_is_built_counted_and_trained_without_the_compiler_which_comes_when_asked_for() -> None:

@@ -22,3 +22,9 @@ def without_compiler(kind: type[OptimizerKind]) -> type[OptimizerKind]:
     methods: dict[str, Any] = {name: inspect.unwrap(getattr(kind, name)) for name in _DECORATED}
     methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))
     return cast(type[OptimizerKind], type(kind.__name__, (kind,), methods))
+
+
+# Here, under the names of their classes, pickle finds them again.
+AdamW = without_compiler(torch.optim.AdamW)
+Adam = without_compiler(torch.optim.Adam)
+SGD = without_compiler(torch.optim.SGD)

@@ -18,12 +18,9 @@ from phoropter.models.signals.signal_network import SignalNetwork
 from phoropter.training.candidates.custom_optimizer import Optimizer, Schedule
 from phoropter.training.candidates.fine_tuning.phase import Phase
 from phoropter.training.candidates.recipe import OptimizerSpec, Recipe, ScheduleSpec
-from phoropter.training.loop.plain_optimizers import without_compiler
+from phoropter.training.loop.plain_optimizers import SGD, Adam, AdamW
 
 TrainedNetwork = Classifier | SignalNetwork  # what the loop trains
-_AdamW = without_compiler(torch.optim.AdamW)
-_Adam = without_compiler(torch.optim.Adam)
-_SGD = without_compiler(torch.optim.SGD)
 
 
 def learning_rate_factor(schedule: ScheduleSpec, step: int, steps_per_epoch: int, epochs: int) -> float:
@@ -146,15 +143,15 @@ def _find_layer_scales(model: TrainedNetwork, recipe: Recipe) -> dict[str, float
 
 
 def _build_adamw(spec: OptimizerSpec, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
-    return _AdamW(groups, lr=lr, betas=spec.betas, fused=True)
+    return AdamW(groups, lr=lr, betas=spec.betas, fused=True)
 
 
 def _build_adam(spec: OptimizerSpec, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
-    return _Adam(groups, lr=lr, betas=spec.betas, fused=True)
+    return Adam(groups, lr=lr, betas=spec.betas, fused=True)
 
 
 def _build_sgd(spec: OptimizerSpec, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
-    return _SGD(groups, lr=lr, momentum=spec.momentum, nesterov=spec.nesterov, fused=True)
+    return SGD(groups, lr=lr, momentum=spec.momentum, nesterov=spec.nesterov, fused=True)
 
 
 OPTIMIZERS: dict[str, Callable[[OptimizerSpec, list[dict[str, Any]], float], torch.optim.Optimizer]] = {
