@@ -42,7 +42,11 @@ def test_every_pattern_finds_its_words_in_a_shipped_study(tmp_path: Path) -> Non
     assert {"eegmat", "simulate", "folder"} <= named and not {"wesad", "cifar100"} & named
     first = {part.name: part.metric_names for part in SCRIPT["read_parts"]("sonic-wesad", tmp_path)}
     assert first["sonic-wesad-2-class-within-subject"] == ["macro_f1", "accuracy"], "three rows of rest to one of arithmetic"
-    assert first["sonic-wesad-3-class-within-subject"] == ["accuracy", "macro_f1"]
+    assert first["sonic-wesad-3-class-within-subject"] == ["macro_f1", "accuracy"], "more than half are of the first class"
+    births = {part.name: part for part in SCRIPT["read_parts"]("ctg-high-risk", tmp_path)}
+    assert births["ctg-high-risk-simulated"].metric_names[0] == "roc_auc"
+    assert SCRIPT["name_data"](births["ctg-high-risk-simulated"]) == "simulated births"
+    assert SCRIPT["name_data"](births["ctg-high-risk-ctu"]) == "CTU-UHB"
 
 
 @pytest.mark.timeout(120)
