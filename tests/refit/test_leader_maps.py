@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -156,3 +157,18 @@ def test_maps_of_another_leader_or_other_runs_are_not_current(shapes: Path) -> N
     first, *rest = summary.candidates
     assert not has_current_maps(shapes, replace(summary, candidates=[*rest, first]))
     assert not has_current_maps(shapes, replace(summary, candidates=[replace(first, runs=first.runs[1:]), *rest]))
+
+
+def _cut_in_half(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [_cut_in_half, Path.unlink])
+def test_damaged_pictures_of_maps_are_computed_again_and_stop_no_report(shapes: Path, damage: Callable[[Path], object]) -> None:
+    assert make_maps(shapes) is None
+    damage(shapes / "maps" / "pictures.npz")
+    summary = collect_summary(open_results(shapes))
+    assert not has_current_maps(shapes, summary)
+    assert "The maps in the results folder are damaged" in write_report(shapes).read_text()
+    assert make_maps(shapes) is None
+    assert has_current_maps(shapes, summary)

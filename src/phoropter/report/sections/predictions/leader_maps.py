@@ -8,6 +8,7 @@ from typing import Literal
 
 from markupsafe import Markup
 
+from phoropter.core.errors import StoreError
 from phoropter.core.files import digest
 from phoropter.core.storage.sealed_json import CacheShape, read_cache_json
 from phoropter.report.render.section import Section
@@ -60,8 +61,19 @@ def identify_maps_source(summary: StudySummary) -> str:
 
 def has_current_maps(folder: Path, summary: StudySummary) -> bool:
     """Whether a results folder has the maps of this leader and these runs, or the reason why there are none."""
-    found = read_cache_json(folder / MAPS_FOLDER / MAPS_FILE, LeaderMaps)
-    return found is not None and found.source == identify_maps_source(summary)
+    found = _read_sound_maps(folder / MAPS_FOLDER)
+    return found is not None and found[0].source == identify_maps_source(summary)
+
+
+def _read_sound_maps(maps: Path) -> tuple[LeaderMaps, dict[str, bytes]] | None:
+    """The maps of a folder and their pictures; None where they are missing or damaged, so that a run computes them again."""
+    found = read_cache_json(maps / MAPS_FILE, LeaderMaps)
+    try:
+        jpegs = read_image_archive(maps / MAP_PICTURES)
+    except StoreError:
+        return None
+    pictured = {name.partition("-")[0] for name in jpegs}
+    return (found, jpegs) if found and pictured >= {str(i) for i in range(len(found.rows))} else None
 
 
 def leader_maps_section(inputs: ReportInput) -> Section | None:
@@ -69,10 +81,11 @@ def leader_maps_section(inputs: ReportInput) -> Section | None:
     folder, title = inputs.store.folder / MAPS_FOLDER, "Where the leader looked"
     if not (folder / MAPS_FILE).exists():
         return None
-    found = read_cache_json(folder / MAPS_FILE, LeaderMaps)
+    sound = _read_sound_maps(folder)
     again = "`phoropter report --maps` computes them."
-    if found is None:
+    if sound is None:
         return Section("maps", title, (f"The maps in the results folder are damaged; {again}",), ())
+    found, jpegs = sound
     name, leader = one_line(found.candidate), inputs.summary.candidates[0].name
     if found.reason:
         return Section("maps", title, (f"There are no maps of {name}: {one_line(found.reason)}.",), ())
@@ -83,7 +96,7 @@ def leader_maps_section(inputs: ReportInput) -> Section | None:
     )
     older = f"{name} led when these were computed, and {one_line(leader)} does now; {again}"
     paragraphs = (text,) if found.candidate == leader else (older, text)
-    return Section("maps", title, paragraphs, tuple(_iter_galleries(found, read_image_archive(folder / MAP_PICTURES))))
+    return Section("maps", title, paragraphs, tuple(_iter_galleries(found, jpegs)))
 
 
 def _iter_galleries(found: LeaderMaps, jpegs: dict[str, bytes]) -> Iterator[Markup]:
