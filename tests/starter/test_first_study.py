@@ -365,7 +365,10 @@ def test_hours_are_a_number(tmp_path: Path) -> None:
 
 
 def test_the_file_names_a_schema_that_it_obeys(tmp_path: Path) -> None:
-    call("init", make_folders(tmp_path), "-o", tmp_path / "study.yaml")
+    """Also where that of an older version lay beside it."""
+    stale = put(tmp_path / "phoropter.schema.json", '{"title": "of an older version"}')
+    said = call("init", make_folders(tmp_path), "-o", tmp_path / "study.yaml").output
+    assert "written anew" in said and stale.name in said.replace("\n", "")
     first = (tmp_path / "study.yaml").read_text().splitlines()[0]
     schema = json.loads((tmp_path / first.partition("$schema=")[2]).read_text())
     assert first.startswith("# yaml-language-server: $schema=") and schema == json.loads(json.dumps(make_study_schema()))

@@ -34,9 +34,9 @@ def init_command(path: Path, out: Path, hours: float, yes: bool, table: Path | N
 
     Groups are guessed from columns and names; on a terminal you are asked whether the guess is right.
     """
-    from phoropter.commands.study_schema import format_schema
     from phoropter.core.errors import SpecError
     from phoropter.core.files import write_text
+    from phoropter.data.stores.store_copy import ask_stores_once
     from phoropter.starter.choices import FirstStudy, choose_baseline, choose_candidates, choose_protocol
     from phoropter.starter.study_text import SCHEMA_FILE, describe_estimate, make_study_name, write_study_text
 
@@ -45,13 +45,13 @@ def init_command(path: Path, out: Path, hours: float, yes: bool, table: Path | N
     if out.exists():
         raise SpecError(f"{out} is there already; name another file with -o, or remove it")
     to = make_console()
-    look = _settle_groups(_look_at_anything(path, out, to, table, outcome), to, yes)
-    protocol = choose_protocol(look.dataset)
-    name, baseline = make_study_name(look.dataset.name), choose_baseline(look.dataset)
-    candidates = choose_candidates(FirstStudy(name, look.spec, protocol, baseline), hours)
+    with ask_stores_once():  # what lies there is opened to tell its kind, its groups, and the time of a study of it
+        look = _settle_groups(_look_at_anything(path, out, to, table, outcome), to, yes)
+        protocol = choose_protocol(look.dataset)
+        name, baseline = make_study_name(look.dataset.name), choose_baseline(look.dataset)
+        candidates = choose_candidates(FirstStudy(name, look.spec, protocol, baseline), hours)
     write_text(out, write_study_text(look, protocol, candidates, out, hours))
-    if not (schema := out.with_name(SCHEMA_FILE)).exists():
-        write_text(schema, format_schema())
+    _write_schema(out.with_name(SCHEMA_FILE), to)
     print_line(to, f"{look.dataset.name}: {len(look.dataset):,} rows of {len(look.dataset.classes)} classes")
     for note in look.dataset.notes:
         print_line(to, f"  {note}")
@@ -65,6 +65,19 @@ def init_command(path: Path, out: Path, hours: float, yes: bool, table: Path | N
         command = f"phoropter weights get {' '.join(candidates.missing)} --to weights"
         print_line(to, f"not on this machine: {len(candidates.missing)} pretrained networks; {command}")
     print_line(to, f"written: {out}; next: phoropter plan {out}")
+
+
+def _write_schema(file: Path, to: Console) -> None:
+    """The schema of this version beside the study; that of another version would underline keys that are right."""
+    from phoropter.commands.study_schema import format_schema
+    from phoropter.core.files import write_text
+
+    is_there, text = file.exists(), format_schema()
+    if is_there and file.read_bytes() == text.encode():
+        return
+    write_text(file, text)
+    if is_there:
+        print_line(to, f"written anew: {file}, which was of another version")
 
 
 def _look_at_anything(path: Path, out: Path, to: Console, table: Path | None, outcome: str | None) -> FirstLook:

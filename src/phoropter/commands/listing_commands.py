@@ -22,13 +22,15 @@ def inspect_command(path: Path, preview: Path | None, as_json: bool) -> None:
     """Describe the images or recordings at PATH, or those of a study: counts per class, group and site, sizes, problems."""
     from phoropter.data.inspect import detect_data_spec, summarize_dataset
     from phoropter.data.spec import open_dataset
+    from phoropter.data.stores.store_copy import ask_stores_once
     from phoropter.data.unit_names import name_units
     from phoropter.study.spec import list_shipped_studies, read_study
 
     is_study = path.suffix in (".yaml", ".yml") or (not path.exists() and str(path) in list_shipped_studies())
     parts = read_study(path) if is_study else []
-    spec = parts[0].data if parts else detect_data_spec(path)
-    dataset = open_dataset(spec, parts[0].base if parts else None)
+    with ask_stores_once():
+        spec = parts[0].data if parts else detect_data_spec(path)
+        dataset = open_dataset(spec, parts[0].base if parts else None)
     summary = summarize_dataset(dataset, words=name_units(spec, dataset))
     if as_json:
         from phoropter.commands.json_documents import make_inspect_document

@@ -6,6 +6,7 @@ key and options from the record, `phoropter inspect` its detection, messages its
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, PlainSerializer
 
 from phoropter.core.errors import DataError, did_you_mean, join_words
 from phoropter.core.files import cache_dir
@@ -31,7 +32,12 @@ def _reject_empty_path(value: Any) -> Any:
     return value
 
 
-NonEmptyPath = Annotated[Path, BeforeValidator(_reject_empty_path)]
+def _write_address(path: Path) -> str:
+    """A path as it is read again: joined slashes of `s3://…` are written as two."""
+    return re.sub(r"^s3:/+", "s3://", path.as_posix()) if path.parts[:1] == ("s3:",) else str(path)
+
+
+NonEmptyPath = Annotated[Path, BeforeValidator(_reject_empty_path), PlainSerializer(_write_address, when_used="json")]
 
 
 @dataclass(frozen=True)

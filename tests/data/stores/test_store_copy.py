@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from phoropter.data.inspect import detect_data_spec
 from phoropter.data.source_table import SOURCES
 from phoropter.data.spec import DataSpec, open_dataset
 from phoropter.data.stores import store_copy
+from phoropter.data.stores.copy_progress import CopyProgress
 from phoropter.data.stores.store_copy import copy_from_store, find_address
 from phoropter.starter.first_look import look_at_path
 
@@ -186,7 +188,7 @@ class FakeClient:
     def get(self, name: str) -> FakeClient:
         return self
 
-    def stream(self) -> Any:
+    def stream(self, min_chunk_size: int) -> Any:
         return [b"short"]
 
 
@@ -210,6 +212,76 @@ def test_an_object_that_is_also_a_folder_or_changes_meanwhile_is_refused(tmp_pat
     with pytest.raises(DataError, match="'a' has changed in the store while it was copied"):
         store_copy._copy_objects("s3://bucket/set", "**", tmp_path)
     assert not [p for p in tmp_path.rglob("*") if p.name.endswith((".part", "a"))]
+
+
+class SlowClient(FakeClient):
+    """Objects of which each has more chunks than anybody waits for; it counts those that were asked for."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__(*names)
+        self.chunks = 0
+        self.begun = threading.Event()
+
+    def stream(self, min_chunk_size: int) -> Any:
+        for _ in range(100_000):
+            self.chunks += 1
+            self.begun.set()
+            yield b"x"
+
+
+def test_a_copy_that_is_ended_waits_for_no_download(tmp_path: Path) -> None:
+    """As Ctrl-C ends it: the generator is closed, and downloads under way end with the chunk that they are at."""
+    client = SlowClient(*(f"large-{n}" for n in range(20)))
+    missing = {name: ["t", 100_000] for name in client.names}
+
+    class Interrupted(CopyProgress):
+        def add_bytes(self, count: int) -> None:
+            super().add_bytes(count)
+            assert interrupted.wait(30)
+
+    interrupted = threading.Event()
+    fetched = store_copy._fetch_objects(client, missing, tmp_path, Interrupted(2_000_000))
+
+    def interrupt(*_: Any) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("concurrent.futures.Future.result", interrupt)
+        next(fetched)
+    assert client.chunks <= 16, "of 2,000,000"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_store_is_asked_once_where_data_are_opened_several_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Counting(FakeClient):
+        def list(self, chunk_size: int) -> Any:
+            asked.append("list")
+            return super().list(chunk_size)
+
+        def head(self, name: str) -> None:
+            asked.append("head")
+            raise FileNotFoundError
+
+    monkeypatch.setattr(store_copy, "open_object_store", lambda url, what: Counting("1.png", sizes={"1.png": 5}))
+    with store_copy.ask_stores_once():
+        first = copy_from_store("s3://bucket/set", tmp_path)
+        with store_copy.ask_stores_once():
+            assert copy_from_store("s3://bucket/set/", tmp_path, tables=()) == first
+        assert copy_from_store("s3://bucket/set", tmp_path) == first
+    assert asked == ["head", "list"]
+    copy_from_store("s3://bucket/set", tmp_path)
+    assert asked == ["head", "list"] * 2, "each later opening asks again"
+
+
+def test_a_study_records_an_address_as_it_was_written(tmp_path: Path) -> None:
+    spec = DataSpec.model_validate({"imagenet": "s3://bucket/set", "labels": "s3://bucket/labels.csv"})
+    assert spec.plain()["imagenet"] == "s3://bucket/set" and spec.plain()["labels"] == "s3://bucket/labels.csv"
+    assert DataSpec.model_validate(spec.plain_changes()) == spec
+    here = DataSpec.model_validate({"folder": tmp_path})
+    assert here.plain()["folder"] == str(tmp_path) and here.folder == tmp_path  # type: ignore[attr-defined]
 
 
 def open_missing(folder: Path) -> bytes:

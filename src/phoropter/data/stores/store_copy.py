@@ -4,7 +4,8 @@
     CACHE/data/DIGEST/.copy.json  name → [tag, bytes] of what was copied
 
 All processes of a machine share one copy. Each opening asks the store what it holds: what is new or has another tag is fetched,
-and what is gone there is removed, so that a copy never holds rows that the store does not.
+and what is gone there is removed, so that a copy never holds rows that the store does not. What opens data several times for one
+purpose, as `init` does, asks once (`ask_stores_once`).
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from __future__ import annotations
 import fnmatch
 import re
 import shutil
+import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
+from contextvars import ContextVar
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,6 +27,7 @@ from phoropter.core.errors import DataError
 from phoropter.core.files import digest, file_lock, format_bytes, make_folder, read_json, require_space, write_json
 from phoropter.core.storage.checksums import print_notice
 from phoropter.core.storage.object_store import explain_store_errors, open_object_store
+from phoropter.data.stores.copy_progress import CopyProgress
 from phoropter.data.stores.shard_names import CLASS_FILES, expand_braces
 
 MAX_OBJECTS = 2_000_000
@@ -30,6 +35,7 @@ MAX_NOTE_BYTES = 1 << 30
 TABLES = (".csv", ".tsv", ".json", ".jsonl")  # which name files beside them
 NOTE_S = 60.0  # how often what was copied is written down: a command that is killed loses no more
 _CONNECTIONS = 16
+_CHUNK_BYTES = 1 << 20  # after each of them a download can be ended
 _ADVICE = "what was copied is kept, and the same command goes on when the store answers"
 
 Copied = dict[str, list[Any]]  # name → [tag, bytes]
@@ -51,6 +57,32 @@ def find_address(path: Path) -> str | None:
     return f"s3://{place[1]}"
 
 
+_answers: ContextVar[dict[tuple[Any, ...], Any] | None] = ContextVar("answers of stores", default=None)
+
+
+@contextmanager
+def ask_stores_once() -> Iterator[None]:
+    """In its body a store is asked once for each place, however often the place is opened; inside another one, that one's."""
+    if _answers.get() is not None:
+        yield
+        return
+    token = _answers.set({})
+    try:
+        yield
+    finally:
+        _answers.reset(token)
+
+
+def _remember_answer(ask: Callable[..., Any], *of: Any) -> Any:
+    """What `ask` returns, or has returned in this body of `ask_stores_once`."""
+    known = _answers.get()
+    if known is None:
+        return ask(*of)
+    if (ask, *of) not in known:
+        known[(ask, *of)] = ask(*of)
+    return known[(ask, *of)]
+
+
 def copy_from_store(address: str, cache: Path, tables: tuple[str, ...] = TABLES) -> Path:
     """The local path of a place in a store: a folder, a file, or a pattern of names of shards; copied where it is not there yet.
 
@@ -59,13 +91,14 @@ def copy_from_store(address: str, cache: Path, tables: tuple[str, ...] = TABLES)
     answer or the disk is too small; MissingExtraError.
     """
     folder, name = address.rstrip("/").rpartition("/")[::2]
+    copy: Callable[[str, str, Path], Path] = partial(_remember_answer, _copy_objects)
     if folder == "s3:/":
-        return _copy_objects(address.rstrip("/"), "**", cache)
+        return copy(address.rstrip("/"), "**", cache)
     if "*" in name or "{" in name:
-        return _copy_objects(folder, name, cache) / name
-    if not _is_object(folder, name):
-        return _copy_objects(address.rstrip("/"), "**", cache)
-    return _copy_objects(folder, "**" if name.lower().endswith(tables) else name, cache) / name
+        return copy(folder, name, cache) / name
+    if not _remember_answer(_is_object, folder, name):
+        return copy(address.rstrip("/"), "**", cache)
+    return copy(folder, "**" if name.lower().endswith(tables) else name, cache) / name
 
 
 def _is_object(folder: str, name: str) -> bool:
@@ -96,11 +129,12 @@ def _copy_objects(folder: str, wanted: str, cache: Path) -> Path:
         _remove_files(copy, gone)
         written = time.monotonic()
         try:
-            for name in _fetch_objects(client, missing, copy):
-                here[name] = missing[name]
-                if time.monotonic() - written > NOTE_S:
-                    _write_note(note, here, there)
-                    written = time.monotonic()
+            with closing(_fetch_objects(client, missing, copy, CopyProgress(size))) as fetched:
+                for name in fetched:
+                    here[name] = missing[name]
+                    if time.monotonic() - written > NOTE_S:
+                        _write_note(note, here, there)
+                        written = time.monotonic()
         finally:
             if missing or gone:
                 make_folder(copy)
@@ -160,15 +194,28 @@ def _choose_objects(found: Copied, wanted: str) -> Copied:
     return {name: found[name] for name in found if chosen and (name in chosen or name in CLASS_FILES)}
 
 
-def _fetch_objects(client: Any, missing: Copied, copy: Path) -> Iterator[str]:
-    """Yields the name of each object that was fetched whole, several at a time."""
+class _Ended(Exception):
+    """The copy was ended while an object was fetched."""
+
+
+def _fetch_objects(client: Any, missing: Copied, copy: Path, progress: CopyProgress) -> Generator[str]:
+    """Yields the name of each object that was fetched whole, several at a time.
+
+    Where it is ended, as by Ctrl-C, each download ends with the chunk that it is at.
+    """
+    ended = threading.Event()
 
     def fetch(name: str) -> str:
         target = copy / name
         make_folder(target.parent)
         aside = target.with_name(f".{target.name}.part")
         try:
-            _download_object(client, name, aside)
+            with aside.open("wb") as opened:
+                for chunk in client.get(name).stream(_CHUNK_BYTES):
+                    opened.write(chunk)
+                    progress.add_bytes(len(chunk))
+                    if ended.is_set():
+                        raise _Ended
             if aside.stat().st_size != missing[name][1]:
                 raise FileNotFoundError
             if target.is_dir():
@@ -184,13 +231,8 @@ def _fetch_objects(client: Any, missing: Copied, copy: Path) -> Iterator[str]:
         try:
             yield from pool.map(fetch, missing)
         finally:
+            ended.set()
             pool.shutdown(cancel_futures=True)
-
-
-def _download_object(client: Any, name: str, file: Path) -> None:
-    with file.open("wb") as opened:
-        for chunk in client.get(name).stream():
-            opened.write(chunk)
 
 
 def _has_size(file: Path, size: int) -> bool:
