@@ -56,7 +56,7 @@ class Study(StudySpec):
         checked = validate_as(StudySpec, keys)  # as the base class, because validating this one would call this function
         if checked.second_protocol:
             raise SpecError("`second_protocol` makes two studies; use it in a study file, or make one Study with each protocol")
-        checked.parsed_candidates  # noqa: B018  checked here, not when run
+        checked.check_candidates()  # here, not when run
         super().__init__(**{name: getattr(checked, name) for name in checked.model_fields_set})
 
     def __repr__(self) -> str:

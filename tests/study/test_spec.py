@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from phoropter.core.errors import SpecError
+from phoropter.study.screening import make_probe_candidates
 from phoropter.study.smoke_scale import MAX_EPOCHS, STUDENT_EPOCHS, make_smoke_version
 from phoropter.study.spec import list_shipped_studies, read_study
 from phoropter.study.variants.sweep import expand_sweep
@@ -138,3 +139,61 @@ def test_changes_keep_where_a_study_came_from(tmp_path: Path) -> None:
 def test_screening_true_is_its_defaults_and_false_is_none(tmp_path: Path) -> None:
     with_defaults, without = (read_study(written(tmp_path, GOOD + f"screening: {word}\n"))[0] for word in ("true", "false"))
     assert with_defaults.screening and with_defaults.screening.keep == 3 and without.screening is None
+
+
+def study_of(recipe: str, candidate: str, *more: str) -> str:
+    return "\n".join(
+        ["name: t", "data: {digits: true}", "protocol: {split: k-fold}", f"recipe: {recipe}", f"candidates: [{candidate}]", *more]
+    )
+
+
+FROZEN, TRAINED = "{backbone: test_vit, frozen: true}", "test_vit"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "candidate", "why"),
+    [
+        ("{feature_dtype: float16}", TRAINED, "feature_dtype .* changes no candidate: none stores features; say frozen: true"),
+        ("{preset: scratch, feature_engine: onnxruntime}", TRAINED, "feature_engine .* none stores features"),
+        ("{feature_dtype: float16}", "{backbone: test_vit, recipe: finetune}", "feature_dtype .* none stores features"),
+        ("{epochs: 3}", FROZEN, "epochs .* changes no candidate: each has a recipe of its own, a frozen one `probe`; give it in"),
+        ("{batch_size: 8, lr: 1e-3}", "{backbone: test_vit, recipe: scratch}", "batch_size .* each has a recipe of its own"),
+    ],
+)
+def test_a_word_of_the_studys_recipe_that_nobody_reads_is_refused(tmp_path: Path, recipe: str, candidate: str, why: str) -> None:
+    with pytest.raises(SpecError, match=f"study.yaml, line 4: {why}"):
+        read_study(written(tmp_path, study_of(recipe, candidate)))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "candidate", "more"),
+    [
+        ("{feature_dtype: float16}", FROZEN, ()),
+        ("{feature_dtype: float16}", f"{TRAINED}, {FROZEN}", ()),
+        ("{feature_dtype: float32, epochs: 10}", TRAINED, ()),  # the defaults, written out
+        ("{preset: probe, epochs: 3}", FROZEN, ()),
+        ("{feature_dtype: float16}", TRAINED, ("screening: true",)),
+        ("{preset: probe, augment: hflip, feature_dtype: float16}", FROZEN, ("sweep: {recipe.augment: [hflip, []]}",)),
+    ],
+)
+def test_words_that_somebody_reads_pass(tmp_path: Path, recipe: str, candidate: str, more: tuple[str, ...]) -> None:
+    assert read_study(written(tmp_path, study_of(recipe, candidate, *more)))
+
+
+def test_how_features_are_stored_reaches_frozen_candidates_and_probes_of_a_screening(tmp_path: Path) -> None:
+    """They take `probe` in place of a recipe that trains all, and lost it there."""
+    (study,) = read_study(written(tmp_path, study_of("{feature_dtype: float16}", FROZEN)))
+    assert [(c.recipe.preset, c.recipe.feature_dtype) for c in study.parsed_candidates] == [("probe", "float16")]
+    (study,) = read_study(written(tmp_path, study_of("{feature_engine: onnxruntime}", TRAINED, "screening: true")))
+    assert [c.uses_onnxruntime for c in make_probe_candidates(study)] == [True]
+
+
+def test_a_word_of_the_command_line_is_for_the_parts_that_read_it(tmp_path: Path) -> None:
+    frozen, trained = study_of("probe", FROZEN), study_of("finetune", TRAINED).replace("name: t", "name: u")
+    text = f"{frozen.replace('recipe: probe', 'recipe: finetune')}\n---\n{trained}"
+    assert [s.parsed_candidates[0].recipe.total_epochs for s in read_study(written(tmp_path, text), ["recipe.epochs=4"])] == [
+        20,
+        4,
+    ]
+    with pytest.raises(SpecError, match=r"--set recipe\.epochs=4: epochs in the study's recipe changes no candidate"):
+        read_study(written(tmp_path, study_of("finetune", FROZEN)), ["recipe.epochs=4"])

@@ -156,7 +156,7 @@ class _CostCounter:
         images = len(passes) * len(run.image_set.dataset)
         self.feature_images += images
         self.feature_bytes += images * width * (4 if recipe.feature_dtype == "float32" else 2)
-        written = WRITING_SECONDS if passes and recipe.feature_engine == "onnxruntime" else 0.0
+        written = WRITING_SECONDS if passes and run.candidate.uses_onnxruntime else 0.0
         return written + images * self.image_seconds(backbone, find_network_use(run.candidate))
 
     def _has_features(self, run: PlannedRun, backbone: BackboneSpec) -> bool:

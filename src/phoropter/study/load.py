@@ -14,6 +14,7 @@ from phoropter.data.images.cache import load_cached_pixels
 from phoropter.data.shift.shifted_rows import resolve_corruptions
 from phoropter.data.spec import DataSpec, open_dataset
 from phoropter.data.splits.protocol import Split, make_splits
+from phoropter.data.stores.store_copy import ask_stores_once
 from phoropter.data.subgroups import read_stated_subgroups
 from phoropter.models import catalog
 from phoropter.models.inference.onnx_exporter import require_onnx_packages
@@ -86,7 +87,8 @@ def load_study(study: StudySpec, cache: Path | None = None) -> list[LoadedVarian
     """
     cache = cache or cache_dir()
     opened: dict[tuple[str, int], ImageSet] = {}
-    variants = [_load_variant(study, variant, opened, cache) for variant in expand_sweep(study)]
+    with ask_stores_once():
+        variants = [_load_variant(study, variant, opened, cache) for variant in expand_sweep(study)]
     _raise_on_idle_sweep(study, variants)
     return variants
 
@@ -233,7 +235,7 @@ def _open_image_set(spec: DataSpec, side: int, base: Path | None, cache: Path) -
 def check_feature_engines(variants: list[LoadedVariant], device_type: str) -> None:
     """Raises SpecError where a study asks for features by ONNX Runtime and computes elsewhere than on a processor."""
     candidates = [candidate for variant in variants for candidate, _ in variant.candidates.values()]
-    asking = [c.name for c in candidates if c.stores_features and c.recipe.feature_engine == "onnxruntime"]
+    asking = [c.name for c in candidates if c.uses_onnxruntime]
     if asking and device_type != "cpu":
         raise SpecError(
             f"candidate '{asking[0]}', feature_engine: onnxruntime computes on the processor, and this study on {device_type}; "
@@ -254,7 +256,7 @@ def resolve_backbones(candidate: Candidate, side: int, base: Path | None, unusab
     """
     if candidate.table is not None:
         return candidate.model_copy(update={"table": digest_table_file(candidate.table, candidate.name, base)})
-    if candidate.stores_features and candidate.recipe.feature_engine == "onnxruntime":
+    if candidate.uses_onnxruntime:
         require_onnx_packages(f"candidate '{candidate.name}', feature_engine: onnxruntime,")
     input_size = candidate.recipe.center_crop or side
     backbones = []

@@ -188,7 +188,7 @@ def make_probe_candidates(study: StudySpec) -> list[Candidate]:
             "name": f"{candidate.name} probe",
             "frozen": True,
             "head": HeadSpec(),
-            "recipe": logistic.with_changes(center_crop=center_crop),
+            "recipe": logistic.with_changes(center_crop=center_crop).with_features_of(candidate.recipe),
         }
         probes.append(candidate.model_copy(update=changes))
     return probes

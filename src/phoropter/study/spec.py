@@ -7,7 +7,7 @@ sweeps of a study are expanded by variants/sweep.py, its planned contrasts are t
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -31,9 +31,11 @@ from phoropter.study.settings.assignments import apply_assignments, parse_assign
 from phoropter.study.settings.controls_spec import ControlsSpec
 from phoropter.study.settings.side_specs import LearningCurveSpec, TuneSpec
 from phoropter.training.candidates.candidate import Candidate
-from phoropter.training.candidates.candidate_entry import parse_candidates
+from phoropter.training.candidates.candidate_entry import find_idle_word, parse_candidates
 from phoropter.training.candidates.presets import parse_recipe
-from phoropter.training.candidates.recipe import Recipe
+from phoropter.training.candidates.recipe import FEATURE_FIELDS, Recipe
+
+_DECIDE_STORING = ("recipe.augment", "recipe.tta", "recipe.cached_views")  # swept, they decide who stores features
 
 
 class ScreeningSpec(Spec):
@@ -160,6 +162,22 @@ class StudySpec(Spec):
         """The candidates, each with its complete recipe. Raises SpecError."""
         return parse_candidates(self.candidates, self.parsed_recipe, self.source)
 
+    def check_candidates(self, unasked: Collection[str] = ()) -> None:
+        """Raises SpecError where candidates cannot be parsed, and for a word in the study's recipe that none of them reads.
+
+        unasked: words that none needs to read
+        """
+        self.parsed_candidates  # noqa: B018  which refuses what it cannot parse
+        varied = {*self.sweep, *(self.tune.grid if self.tune else ())}
+        if self.screening is not None or not varied.isdisjoint(_DECIDE_STORING):
+            return
+        written = [n for n in self.recipe if n not in ("preset", *unasked)] if isinstance(self.recipe, dict) else FEATURE_FIELDS
+        if word := find_idle_word(self.candidates, self.recipe, written):
+            why = "each has a recipe of its own, a frozen one `probe`; give it in that of a candidate"
+            why = "none stores features; say frozen: true" if word in FEATURE_FIELDS else why
+            where = self.source.describe_location(("recipe", word))
+            raise SpecError(f"{where}: {word} in the study's recipe changes no candidate: {why}, or leave it out")
+
     @field_validator("screening", "shift", mode="before")
     @classmethod
     def _expand_true(cls, value: Any) -> Any:
@@ -230,7 +248,9 @@ def read_study(path: Path | str, settings: Sequence[str] = ()) -> list[StudySpec
         for part in expand_protocols(_validate_study(data, source).with_context(source=source, base=base, text=text))
     ]
     for part in parts:
-        part.parsed_candidates  # noqa: B018  checked here, where the file and its lines are known
+        several = len(documents) > 1  # a word of the command line is for some of the parts
+        elsewhere = [at[1] for at in part.source.elsewhere if len(at) > 1 and at[0] == "recipe"]
+        part.check_candidates([str(name) for name in elsewhere] if several else ())  # where the file and its lines are known
     names = [part.name for part in parts]
     if len(set(names)) < len(names):
         raise SpecError(f"{file.name}: two parts have the same name ({join_words(names)}); give each its own")

@@ -72,7 +72,7 @@ def find_network_use(candidate: Candidate) -> NetworkUse:
     """How a candidate with backbones uses them."""
     if not candidate.stores_features:
         return "trained"
-    return "onnxruntime" if candidate.recipe.feature_engine == "onnxruntime" else "shown"
+    return "onnxruntime" if candidate.uses_onnxruntime else "shown"
 
 
 def estimate_work(backbone: BackboneSpec, side: int) -> float:

@@ -135,6 +135,11 @@ class Candidate(Spec):
         recipe = self.recipe
         return self.frozen and recipe.tta == "none" and (not recipe.augment or recipe.cached_views is not None)
 
+    @property
+    def uses_onnxruntime(self) -> bool:
+        """Whether its features are computed by ONNX Runtime."""
+        return self.stores_features and self.recipe.feature_engine == "onnxruntime"
+
     def identity(self) -> dict[str, Any]:
         """Everything that decides its result, as plain data for run keys: no names, and no options without effect.
 

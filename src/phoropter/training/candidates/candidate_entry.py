@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from phoropter.core.errors import SpecError, did_you_mean
@@ -75,9 +75,30 @@ def _raise_on_unstored(entry: CandidateEntry, built: list[Candidate]) -> None:
         raise ValueError(f"{given[0]} is for stored features, and there are none of {words}, or leave it out")
 
 
+def find_idle_word(entries: Any, recipe: Any, words: Iterable[str] = FEATURE_FIELDS) -> str | None:
+    """The first word of a study's recipe without which all candidates would be the same; None where each changes one.
+
+    recipe: as written · words: of it that are asked about
+    """
+    shared = parse_recipe(recipe)
+    built = [candidate.identity() for candidate in parse_candidates(entries, shared)]
+    for word in words:
+        if isinstance(recipe, dict):
+            rest: Any = {name: value for name, value in recipe.items() if name != word}
+        else:
+            rest = shared.model_copy(update={word: Recipe.model_fields[word].default})
+        try:
+            without = parse_recipe(rest)
+            if without != shared and [candidate.identity() for candidate in parse_candidates(entries, without)] == built:
+                return word
+        except SpecError:  # another word stands with it
+            continue
+    return None
+
+
 def _build_table(entry: CandidateEntry, source: SourceMap | None, at: Location) -> Candidate:
     """A candidate without a network of pictures. The study's recipe is not read: signal-1d has one of its own."""
-    names = ("baseline", "features", "predictions", "classifier", "columns")
+    names = ("baseline", "features", "predictions", "metadata", "classifier", "columns")
     table = TableSpec(**{name: value for name in names if (value := getattr(entry, name)) is not None})
     recipe = Recipe()
     if table.is_signal_network:

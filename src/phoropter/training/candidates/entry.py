@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from phoropter.core.errors import join_words
 from phoropter.core.extensions import REFERENCE
@@ -18,7 +18,7 @@ from phoropter.training.candidates.table_spec import SIGNAL_NETWORK, BaselineNam
 
 class CandidateEntry(Spec):
     """A candidate as written in a study. Exactly one of `backbone`, `fuse`, `student`, `baseline`, `features` and `predictions`
-    says which kind it is.
+    says which kind it is, or `metadata` alone.
 
     A backbone is a name, a mapping with its own options (`{name: vgg19, pooling: average}`), or a Backbone of the user's own.
 
@@ -33,7 +33,9 @@ class CandidateEntry(Spec):
               or signal-1d, a network on the samples of each window of recordings
     features: file with an id and numbers for each row (CSV, Parquet or npz), under a classifier
     predictions: file with another tool's probabilities or logits for the tested rows of every split (CSV, Parquet or npz)
-    classifier: of a baseline or features: logistic or gradient-boosting
+    metadata: columns of the data's own, such as [Age, Parity]: those of a manifest, or facts of recordings that are known
+              beforehand; under a classifier by themselves, or joined with a baseline or features
+    classifier: of a baseline, features or metadata: logistic or gradient-boosting
     columns:  of features or predictions: our name of a column of the file → theirs
     weights:  of one backbone: pretrained, random, or a path, see BackboneSpec
     size:     of one backbone: side in pixels of the images it is given
@@ -67,6 +69,7 @@ class CandidateEntry(Spec):
     baseline: BaselineName | None = None
     features: str | None = None
     predictions: str | None = None
+    metadata: tuple[str, ...] | None = Field(default=None, min_length=1)
     classifier: ClassifierName | None = None
     columns: dict[str, str] | None = None
     weights: str | None = None
@@ -92,8 +95,8 @@ class CandidateEntry(Spec):
 
     @property
     def is_table(self) -> bool:
-        """Whether it has no network: a baseline, features or predictions."""
-        return any(getattr(self, kind) is not None for kind in _TABLE_KINDS)
+        """Whether it has no network: a baseline, features, predictions or metadata."""
+        return any(getattr(self, kind) is not None for kind in (*_TABLE_KINDS, "metadata"))
 
     @field_validator("student", mode="before")
     @classmethod
@@ -113,12 +116,14 @@ class CandidateEntry(Spec):
     @model_validator(mode="after")
     def _check_one_kind(self) -> CandidateEntry:
         given = [k for k in _KINDS if getattr(self, k) is not None]
+        if not given and self.metadata is not None:
+            return self._check_table("metadata")
         if len(given) != 1:
             raise ValueError(f"a candidate names exactly one of {join_words(_KINDS)}; {' and '.join(given) or 'none'} came")
         kind = given[0]
         if kind in _TABLE_KINDS:
             return self._check_table(kind)
-        if idle := next((name for name in ("classifier", "columns") if getattr(self, name) is not None), None):
+        if idle := next((name for name in ("classifier", "columns", "metadata") if getattr(self, name) is not None), None):
             raise ValueError(f"{idle} belongs to {join_words(_TABLE_KINDS)}, and contradicts {kind}; leave one of them out")
         for other, names in _FIELDS_OF_KIND.items():
             for name in names:
@@ -143,7 +148,7 @@ class CandidateEntry(Spec):
     def _check_table(self, kind: str) -> CandidateEntry:
         """Raises ValueError where options of networks of pictures stand beside a candidate without one."""
         trained = ("recipe",) if self.baseline == SIGNAL_NETWORK else ()
-        read = ("name", kind, "classifier", "columns", *trained)
+        read = ("name", kind, "metadata", "classifier", "columns", *trained)
         for name, info in type(self).model_fields.items():
             if name not in read and getattr(self, name) != info.get_default(call_default_factory=True):
                 raise ValueError(f"{name} belongs to a network, and {kind} has none; leave one of them out")
@@ -168,9 +173,12 @@ def raise_on_unused(spec: HeadSpec | FusionSpec | DistillationSpec) -> None:
 
 
 def head_only_recipe(recipe: Recipe, own: bool) -> Recipe:
-    """Recipe of a frozen candidate: its own with all phases set to `head`, else the study's if head-only, else `probe`."""
+    """Recipe of a frozen candidate: its own with all phases set to `head`, else the study's if head-only, else `probe`.
+
+    How features are stored is of the study's recipe also then: it acts on frozen candidates alone.
+    """
     if not own and not recipe.trains_head_alone:
-        return PRESETS["probe"]
+        return PRESETS["probe"].with_features_of(recipe)
     return recipe.with_changes(phases=[p.with_changes(train="head").model_dump() for p in recipe.phases])
 
 

@@ -334,6 +334,10 @@ class Recipe(PublicSpec):
         """How features of frozen backbones are stored, and what computes them."""
         return self.feature_dtype, self.feature_engine
 
+    def with_features_of(self, other: Recipe) -> Recipe:
+        """This recipe with features stored and computed as by another."""
+        return self.model_copy(update={name: getattr(other, name) for name in FEATURE_FIELDS})
+
     @property
     def n_cached_views(self) -> int:
         """How many cached views of each image the whole training needs; 0: none are cached."""

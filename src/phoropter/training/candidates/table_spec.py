@@ -23,30 +23,40 @@ _SIGNAL_FIELDS = (  # of a recipe, what the training of that network reads
 
 
 class TableSpec(Spec):
-    """What a candidate without a network knows of each row. Exactly one of `baseline`, `features` and `predictions` is given.
+    """What a candidate without a network knows of each row: one of `baseline`, `features` and `predictions`, or `metadata` alone.
 
     baseline:    simple features that phoropter measures, or signal-1d, a network on the samples (docs/baselines.md)
     features:    a file with an id and D numbers for each row (CSV, Parquet or npz)
     predictions: a file with another tool's probabilities or logits for each tested row (CSV, Parquet or npz)
+    metadata:    columns that the data state of each row, such as age, by themselves or beside a baseline or features
     columns:     our name of a column of the file → theirs
     classifier:  of features: logistic (penalised, the penalty chosen on inner folds) or gradient-boosting
     digest:      of the contents of the file; filled in when a study is loaded
+    metadata_digest: of what the data state; filled in when a study is loaded
     """
 
     baseline: BaselineName | None = None
     features: str | None = None
     predictions: str | None = None
+    metadata: tuple[str, ...] = ()
     columns: dict[str, str] = {}
     classifier: ClassifierName = "logistic"
     digest: str | None = None
+    metadata_digest: str | None = None
 
     @model_validator(mode="after")
     def _check_one_source(self) -> TableSpec:
         given = [name for name in ("baseline", "features", "predictions") if getattr(self, name) is not None]
-        if len(given) != 1:
+        if len(given) > 1 or not (given or self.metadata):
             raise ValueError(f"name exactly one of baseline, features and predictions; {' and '.join(given) or 'none'} came")
-        if self.columns and self.baseline is not None:
-            raise ValueError("columns belongs to a file of features or predictions, and a baseline reads none; leave it out")
+        if self.columns and self.file is None:
+            what = "a baseline reads none" if self.baseline else "metadata are read of the data"
+            raise ValueError(f"columns belongs to a file of features or predictions, and {what}; leave it out")
+        if self.metadata and (self.predictions is not None or self.is_signal_network):
+            what = "predictions are finished" if self.predictions else "signal-1d reads samples alone"
+            raise ValueError(f"metadata join a baseline or features under a classifier, and {what}; leave metadata out")
+        if len(set(self.metadata)) < len(self.metadata):
+            raise ValueError("metadata names a column twice; name it once")
         if self.is_signal_network and "classifier" in self.model_fields_set:
             raise ValueError("classifier belongs to features, and signal-1d is a network of its own; leave it out")
         return self
@@ -63,8 +73,8 @@ class TableSpec(Spec):
 
     @property
     def kind_word(self) -> str:
-        """`baseline`, `features` or `imported`, for tables and sentences."""
-        return "baseline" if self.baseline else "features" if self.features else "imported"
+        """`baseline`, `features`, `imported` or `metadata`, for tables and sentences."""
+        return "baseline" if self.baseline else "features" if self.features else "imported" if self.predictions else "metadata"
 
     @property
     def default_name(self) -> str:
@@ -72,6 +82,7 @@ class TableSpec(Spec):
         if self.predictions is not None:
             return f"imported {_stem(self.predictions)}"
         source = self.baseline or _stem(self.features or "")
+        source = " + ".join(part for part in (source, "metadata" if self.metadata else "") if part)
         return source if self.classifier == "logistic" else f"{source}, {self.classifier}"
 
     @property
@@ -82,7 +93,13 @@ class TableSpec(Spec):
         if self.is_signal_network:
             return "baseline: a one-dimensional residual network trained on the samples of each window"
         how = "a logistic regression" if self.classifier == "logistic" else "gradient boosting"
-        return f"baseline: {self.baseline} under {how}" if self.baseline else f"features: read from a file, under {how}"
+        listed = ", ".join(self.metadata)
+        if self.baseline is None and self.features is None:
+            return f"metadata: {listed}, under {how}"
+        joined = f", joined with the metadata {listed}," if listed else ""
+        if self.baseline:
+            return f"baseline: {self.baseline}{joined} under {how}"
+        return f"features: read from a file{joined or ','} under {how}"
 
     def identity(self) -> dict[str, Any]:
         """What decides its result: of a file its contents, not its place."""
@@ -91,8 +108,10 @@ class TableSpec(Spec):
         plain: dict[str, Any] = {"columns": self.columns, "digest": self.digest}
         if self.predictions is not None:
             return {"predictions": plain}
-        source = {"baseline": self.baseline, "version": FEATURES_VERSION} if self.baseline else {"features": plain}
-        return {**source, "classifier": self.classifier}
+        stated = {"metadata": {"columns": self.metadata, "digest": self.metadata_digest}} if self.metadata else {}
+        if self.baseline is not None:
+            return {"baseline": self.baseline, "version": FEATURES_VERSION, "classifier": self.classifier, **stated}
+        return {**({"features": plain} if self.features else {}), "classifier": self.classifier, **stated}
 
 
 def check_signal_recipe(recipe: Recipe) -> Recipe:
