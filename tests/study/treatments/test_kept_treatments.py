@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from phoropter.core.errors import DataError
 from phoropter.report.page import create_report, read_report_input
 from phoropter.results.shown_treatments import read_treated_pictures, read_treatments
 from phoropter.study.executors import execute_study
@@ -55,6 +56,25 @@ def test_where_the_data_are_gone_the_reason_is_kept_and_the_runs_stay(tmp_path: 
     keep_treatments(gone, store)
     shown = read_treatments(store.folder)
     assert shown is not None and "nowhere" in shown.reason and not shown.steps and not read_treated_pictures(store.folder)
+    assert "nowhere" in create_report(read_report_input(store.folder)).page.read_text()
+
+
+def test_they_are_drawn_when_the_data_have_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason was kept for ever: nothing in study and data had changed."""
+    store, study, cache = run_tiny_study(tmp_path), write_tiny_study(tmp_path), tmp_path / "cache"
+
+    def is_gone(*_: object) -> None:
+        raise DataError("the disk is not there")
+
+    (store.folder / "treatments" / "treatments.json").unlink()
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(kept_treatments, "draw_treatments", is_gone)
+        execute_study(study, store.folder, lambda event: None, options=HERE, cache=cache)
+    assert "the disk is not there" in create_report(read_report_input(store.folder)).page.read_text()
+    assert not is_complete(study, store, cache)
+    execute_study(study, store.folder, lambda event: None, options=HERE, cache=cache)
+    shown = read_treatments(store.folder)
+    assert shown is not None and shown.steps and not shown.reason and is_complete(study, store, cache)
 
 
 def test_a_short_trace_has_the_extremes_of_every_stretch() -> None:

@@ -40,10 +40,12 @@ def record_completion(study: StudySpec, store: Store, cache: Path) -> None:
 def is_complete(study: StudySpec, store: Store, cache: Path) -> bool:
     """Whether the store holds every run of just this study, of these data, noted by this version of phoropter, and treatments.
 
+    A reason why treatments could not be drawn is none: the next run tries again.
+
     Raises what `plan_study` raises, which `run` would raise too.
     """
-    noted = read_cache_json(store.folder / COMPLETE_FILE, _Completion)
-    if noted is None or read_treatments(store.folder) is None or not _can_be_told(study, store):
+    noted, shown = read_cache_json(store.folder / COMPLETE_FILE, _Completion), read_treatments(store.folder)
+    if noted is None or shown is None or shown.reason or not _can_be_told(study, store):
         return False
     planned = plan_study(add_imported(study, store.folder), cache)
     return noted.asked == _digest_request(planned) and not planned.missing_runs(store)

@@ -26,12 +26,13 @@ _DIGITS = 4  # of the values of a trace
 def keep_treatments(study: StudySpec, store: Store) -> None:
     """Writes them, or the reason why there are none; does nothing where those there are of the same study and data.
 
+    Where a reason was written before, they are tried again: the data may have come back.
     Raises DiskError where they cannot be written.
     """
     facts = store.study.get("dataset") or {}
     source = digest([store.study["study"], facts.get("fingerprint"), BYTE_BUDGET, PICTURE_SIDE])
     known = read_treatments(store.folder)
-    if known is not None and known.source == source:
+    if known is not None and known.source == source and not known.reason:
         return
     shown, jpegs = _draw_bounded(study, facts, source)
     write_treatments(store.folder, shown, jpegs)
