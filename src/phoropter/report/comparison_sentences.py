@@ -87,8 +87,7 @@ def _protocol_sentences(studies: StudyPair) -> list[str]:
     )
     if len(gaps) > 1:
         low, high = (min(g.difference for g in gaps), max(g.difference for g in gaps))
-        factor, digits = comparison_format(studies).display_factor, 1 if comparison_format(studies).percent else 3
-        each = " to ".join(f"{v * factor:.{digits}f}".replace("-", "\u2212") for v in (low, high))
+        each = " to ".join(map(comparison_format(studies).format_signed, (low, high)))
         text += f" Over {len(gaps)} candidates the gap is {each}{' points' if comparison_format(studies).percent else ''}."
     return [text, *_order_sentences(studies, gaps)]
 
@@ -109,13 +108,12 @@ def _order_sentences(studies: StudyPair, gaps: Sequence[ProtocolGap]) -> list[st
 
 
 def _format_size(studies: StudyPair, value: float) -> str:
-    sign = "\u2212" if value < 0 else ""
-    return f"{sign}{comparison_format(studies).format_difference(value)}"
+    scale = comparison_format(studies)
+    sign = "\u2212" if scale.format_signed(value).startswith("\u2212") else ""
+    return f"{sign}{scale.format_difference(value)}"
 
 
 def _format_bounds(studies: StudyPair, low: float, high: float) -> str:
     if not (np.isfinite(low) and np.isfinite(high)):
         return ""
-    factor, digits = comparison_format(studies).display_factor, 1 if comparison_format(studies).percent else 3
-    words = " to ".join(f"{v * factor:.{digits}f}".replace("-", "\u2212") for v in (low, high))
-    return f" (95 % interval {words})"
+    return f" (95 % interval {' to '.join(map(comparison_format(studies).format_signed, (low, high)))})"

@@ -213,16 +213,11 @@ def _undecided_sentence(summary: StudySummary, group: TopGroup, comparisons: Can
 def difference_text(comparison: Comparison, summary: StudySummary) -> str:
     """By how much the first is better, with the interval: `1.8 points of accuracy (95 % interval 0.4 to 3.1)`."""
     metric = summary.ranking_metric
-    factor = (1 if metric.higher_is_better else -1) * (100 if metric.percent else 1)
-    digits = 1 if metric.percent else 3
-
-    def format_signed(value: float) -> str:
-        return f"{value:.{digits}f}".replace("-", "\u2212")
-
-    value = format_signed(comparison.difference * factor)
-    bounds = sorted((comparison.low * factor, comparison.high * factor))
+    scale, sign = MetricFormat.from_metric(metric), 1 if metric.higher_is_better else -1
+    value = scale.format_signed(sign * comparison.difference)
+    bounds = sorted((sign * comparison.low, sign * comparison.high))
     unit = ("point of" if value == "1.0" else "points of") if metric.percent else "in"
-    interval = f" (95 % interval {' to '.join(map(format_signed, bounds))})" if np.isfinite(bounds).all() else ""
+    interval = f" (95 % interval {' to '.join(map(scale.format_signed, bounds))})" if np.isfinite(bounds).all() else ""
     return f"{value} {unit} {MetricFormat.from_metric(metric).inline_title}{interval}"
 
 

@@ -92,8 +92,7 @@ def format_difference(answer: ContrastAnswer, of: Answer) -> str:
     """
     metric = METRICS[answer.contrast.metric]
     scale, sign = MetricFormat.from_metric(metric), 1 if answer.difference >= 0 else -1
-    factor, digits = sign * scale.display_factor, 1 if metric.percent else 3
-    value, *bounds = (f"{v * factor:.{digits}f}".replace("-", "\u2212") for v in (answer.difference, *_ordered(of, sign)))
+    value, *bounds = (scale.format_signed(sign * v) for v in (answer.difference, *_ordered(of, sign)))
     unit = ("point of" if value == "1.0" else "points of") if metric.percent else "in"
     whose = "models trained again" if of.question == "training" else "these models"
     has_bounds = np.isfinite([of.result.low, of.result.high]).all()

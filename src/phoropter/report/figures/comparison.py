@@ -154,7 +154,7 @@ def difference_figure(lines: Sequence[LeaderDifference], leader: str, scale: Met
         "number. Filled dot: ahead after correction."
     )
     caption += f" The first {limit} of {len(lines)} are shown." if len(lines) > limit else ""
-    values = "; ".join(f"{one_line(d.name)}: {d.value * f:.2f} ({d.low * f:.2f} to {d.high * f:.2f})" for d in shown[:8])
+    values = "; ".join(f"{one_line(d.name)}: {d.value * f:z.2f} ({d.low * f:z.2f} to {d.high * f:z.2f})" for d in shown[:8])
     return draw_row_figure("differences", caption, f"{values}.", len(shown), paint_figure)
 
 

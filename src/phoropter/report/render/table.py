@@ -224,10 +224,10 @@ def format_cell(value: CellValue, column: Column) -> str:
 def _format_number(value: float, column: Column) -> str:
     kind = column.kind
     if kind in ("percent", "points"):
-        text = f"{value * 100:+.{column.digits}f}" if kind == "points" else f"{value * 100:.{column.digits}f}"
+        text = f"{value * 100:{'+' if kind == 'points' else ''}z.{column.digits}f}"
         return _with_minus_sign("0" + text[2:] if float(text) == 0 and kind == "points" else text)
     if kind in ("number", "signed"):
-        return _with_minus_sign(f"{value:{'+' if kind == 'signed' else ''},.{column.digits}f}")
+        return _with_minus_sign(f"{value:{'+' if kind == 'signed' else ''}z,.{column.digits}f}")
     if kind == "count":
         return f"{value:,.0f}"
     if kind == "p":

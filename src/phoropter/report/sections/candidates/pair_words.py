@@ -51,15 +51,10 @@ def describe_difference(comparison: Comparison, answer: Answer, summary: StudySu
     """By how much the first is better, with the interval of this answer: `16.7 points, 12.0 to 21.3`."""
     metric = summary.ranking_metric
     scale, sign = MetricFormat.from_metric(metric), 1 if metric.higher_is_better else -1
-    factor, digits = sign * scale.display_factor, 1 if metric.percent else 3
-
-    def format_signed(value: float) -> str:
-        return f"{value:.{digits}f}".replace("-", "\u2212")
-
-    value = format_signed(comparison.difference * factor)
+    value = scale.format_signed(sign * comparison.difference)
     unit = "" if not metric.percent else " point" if value == "1.0" else " points"
-    bounds = sorted((answer.result.low * factor, answer.result.high * factor))
-    interval = f", {format_signed(bounds[0])} to {format_signed(bounds[1])}" if np.isfinite(bounds).all() else ""
+    bounds = sorted((sign * answer.result.low, sign * answer.result.high))
+    interval = f", {scale.format_signed(bounds[0])} to {scale.format_signed(bounds[1])}" if np.isfinite(bounds).all() else ""
     return f"{value}{unit}{interval}"
 
 

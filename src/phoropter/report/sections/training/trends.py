@@ -89,7 +89,7 @@ def trend_formula(trend: FittedTrend) -> str:
     """As text that can be typed: `-0.112 + 0.139 ln x`."""
 
     def format_coefficient(value: float, digits: int = 3) -> str:
-        return f"{value:.{digits}f}".replace("-", "\u2212")
+        return f"{value:z.{digits}f}".replace("-", "\u2212")
 
     sign = "+" if (trend.b >= 0) == (trend.form == "logarithmic") else "\u2212"
     if trend.form == "logarithmic":
