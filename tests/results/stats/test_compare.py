@@ -69,6 +69,17 @@ def test_folds_get_the_corrected_t():
     assert found.detectable == pytest.approx(minimum_detectable_effect(expected.se, 9))
 
 
+def test_an_interval_holds_no_difference_that_there_cannot_be():
+    """Of two folds Student's t has one degree of freedom; a loss has no bound."""
+    a, b = over_splits("a", [1.0, 0.6]), over_splits("b", [0.1, 0.4])
+    plain = corrected_resampled_ttest([0.9, 0.2], 1 / 9)
+    assert plain.low < -1 and plain.high > 1
+    found, turned = compare_pair(a, b, "accuracy", FOLDS), compare_pair(b, a, "roc_auc", FOLDS)
+    assert (found.low, found.high, found.p) == (-1.0, 1.0, plain.p) and (turned.low, turned.high) == (-1.0, 1.0)
+    loss = compare_pair(a, b, "log_loss", FOLDS)
+    assert (loss.low, loss.high) == pytest.approx((plain.low, plain.high))
+
+
 def test_turned_round_it_is_behind():
     assert compare_pair(over_splits("b", np.full(10, 0.8)), over_splits("a", 0.8 + A), "accuracy", FOLDS).verdict == "behind"
 

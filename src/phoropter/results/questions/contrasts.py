@@ -136,7 +136,8 @@ def _answer_contrast(contrast: Contrast, known: Mapping[str, UnitContributions],
     total = combine_contributions([(share, one) for one in each])
     if not len(total.values):
         return _unanswered(contrast, "its candidates have no split in common", design)
-    rows, training = _run_tests(total, design)
+    value_range = get_metric(contrast.metric).value_range
+    rows, training = (test.with_bounds_within(value_range) for test in _run_tests(total, design))
     of_units = [float(_on_splits(one, total).mean()) for one in each]
     answers = Answer("rows", rows), Answer("training", training)
     return ContrastAnswer(contrast, float(total.values.mean()), *answers, tuple(of_units), tuple(map(float, total.values)))

@@ -173,7 +173,8 @@ class _Family:
         common = [k for k in a.scores if k in b.scores and not np.isnan(a.scores[k] - b.scores[k])]
         values = _differences_by_split(a, b, common) if difference is None else difference.values
         mean = float(values.mean()) if len(values) else NAN
-        rows, training = self._run_tests(a, b, common, values, difference, parts)
+        tests = self._run_tests(a, b, common, values, difference, parts)
+        rows, training = (test.with_bounds_within(self.metric.value_range) for test in tests)
         if not np.isnan(rows.difference) and design.kind == "one test set":
             mean = rows.difference
         return Comparison(
