@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,20 @@ def test_each_rule_against_a_loop(rule: str) -> None:
             expected = np.mean(surest[: {"max": 1}.get(rule) or int(rule[4:])], axis=0)
         np.testing.assert_allclose(found[owner], expected)
     np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+def test_a_tied_vote_goes_to_the_higher_mean_whatever_the_order_of_the_classes() -> None:
+    """A loop over all orders of the columns: the same class is ahead in each."""
+    rows = np.array([[0.5, 0.2, 0.3], [0.1, 0.1, 0.8], [0.3, 0.6, 0.1], [0.9, 0.05, 0.05], [0.4, 0.4, 0.2], [0.1, 0.2, 0.7]])
+    owners = np.array([0, 0, 1, 1, 2, 2])
+    expected = [2, 0, 2]  # means 0.3, 0.15, 0.55; 0.6, 0.325, 0.075; and of the third one vote to two halves
+    for order in itertools.permutations(range(3)):
+        found = aggregate_probabilities(rows[:, order], owners, "vote")
+        assert [order[at] for at in found.argmax(axis=1)] == expected
+        np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-15)
+        np.testing.assert_allclose(found[:, np.argsort(order)], [[0.5, 0, 0.5], [0.5, 0.5, 0], [0.25, 0.25, 0.5]], atol=2e-9)
+    untied = aggregate_probabilities(rows[[0, 0, 1]], np.zeros(3, np.int64), "vote")
+    assert untied.tolist() == [[2 / 3, 0, 1 / 3]], "what is not tied is exactly the share"
 
 
 def test_of_two_classes_max_is_the_highest_probability_of_the_positive_one() -> None:

@@ -1,7 +1,8 @@
 """One answer from several: the probabilities of the windows of a recording, or of the rows of a person, by a stated rule.
 
     mean    the mean of their probabilities
-    vote    the share of rows in which each class is the likeliest
+    vote    the share of rows in which each class is the likeliest, a row with several such classes voting for each in part; where
+            classes lead with equal shares, the one with the highest mean probability is ahead by a billionth
     max     the row with the highest probability of the positive class
     top-K   the mean over the K rows with the highest probability of the positive class; of fewer rows, over all
 
@@ -21,6 +22,7 @@ from phoropter.core.errors import SpecError
 from phoropter.results.metrics.sufficient_sums import Floats, Ints
 
 _PATTERN = re.compile(r"mean|vote|max|top-[1-9][0-9]{0,3}")
+_TIE = 1e-9  # far below a vote among as many rows as there are, far above rounding
 _WORDS = {"mean": "the mean of the probabilities", "vote": "the share of the answers", "max": "the highest probability"}
 
 
@@ -50,7 +52,9 @@ def aggregate_probabilities(probabilities: NDArray[Any], owners: Ints, rule: str
     if rule == "mean":
         return _mean_by_owner(values, owners, count)
     if rule == "vote":
-        return _mean_by_owner(np.eye(values.shape[1])[values.argmax(axis=1)], owners, count)
+        likeliest = values == values.max(axis=1, keepdims=True)
+        shares = _mean_by_owner(likeliest / likeliest.sum(axis=1, keepdims=True), owners, count)
+        return _settle_ties(shares, _mean_by_owner(values, owners, count))
     if positive is None:
         raise SpecError(
             f"aggregate: '{rule}' looks at the probability of the positive class, and of {values.shape[1]} classes none is; "
@@ -58,6 +62,19 @@ def aggregate_probabilities(probabilities: NDArray[Any], owners: Ints, rule: str
         )
     kept = np.concatenate([*_highest_rows(values[:, positive], owners, 1 if rule == "max" else int(rule[4:]))])
     return _mean_by_owner(values[kept], owners[kept], count)
+
+
+def _settle_ties(shares: Floats, means: Floats) -> Floats:
+    """(O, C) shares of votes, where several classes lead, with the one of the highest mean ahead; all else as it is.
+
+    The order of the classes, by which the first of equal ones is the answer, is nobody's opinion.
+    """
+    leads = shares >= shares.max(axis=1, keepdims=True) - _TIE / 2  # sums in another order are not an advantage
+    rows = np.flatnonzero(leads.sum(axis=1) > 1)
+    settled = shares.copy()
+    settled[rows] -= _TIE * leads[rows] / leads[rows].sum(axis=1, keepdims=True)
+    settled[rows, np.where(leads, means, -1.0)[rows].argmax(axis=1)] += _TIE
+    return settled
 
 
 def _mean_by_owner(values: Floats, owners: Ints, count: int) -> Floats:
