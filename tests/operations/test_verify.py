@@ -10,7 +10,10 @@ from click.testing import CliRunner
 
 from phoropter.cli import main
 from phoropter.core.errors import StoreError
+from phoropter.core.storage.sealed_json import write_cache_json
 from phoropter.operations.verify import CheckedItem, verify_results
+from phoropter.report.sections.predictions.leader_maps import LeaderMaps
+from phoropter.results.run_folder import write_image_archive
 from phoropter.results.store import Store
 from phoropter.training.loop.checkpoint import Checkpoints, TrainingState
 
@@ -19,6 +22,14 @@ def flip_byte(file: Path) -> None:
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(bytes(data))
+
+
+def add_maps(study: Path) -> Path:
+    maps = study / "out" / "maps"
+    maps.mkdir()
+    write_cache_json(maps / "maps.json", LeaderMaps(candidate="cnn"))
+    write_image_archive(maps / "pictures.npz", {"0-shown": b"jpeg"})
+    return maps / "pictures.npz"
 
 
 def find_damaged(folder: Path) -> list[CheckedItem]:
@@ -47,6 +58,7 @@ DAMAGED: dict[str, Callable[[Path], Path]] = {
     "bundle": lambda study: next((first_run(study) / "bundle").glob("*.safetensors")),
     "checkpoint": add_checkpoint,
     "failure": add_failure,
+    "shown": add_maps,
     "pixels": lambda study: next((study / ".cache" / "pixels").glob("*/pixels.u8")),
     "features": lambda study: next((study / ".cache" / "features").glob("*/*.npy")),
     "duplicates": lambda study: next((study / ".cache" / "duplicates").glob("*.npz")),
@@ -57,6 +69,7 @@ DAMAGED: dict[str, Callable[[Path], Path]] = {
 def test_a_sound_folder_has_no_damage_and_everything_is_looked_at(study: Path) -> None:
     add_checkpoint(study)
     add_failure(study)
+    add_maps(study)
     items = list(verify_results(study / "out"))
     assert [i for i in items if i.damage] == [] and {i.kind for i in items} == DAMAGED.keys()
     assert sum(i.kind == "run" for i in items) == sum(i.kind == "bundle" for i in items) == 4
@@ -75,6 +88,15 @@ def test_a_missing_file_is_found(study: Path, kind: str) -> None:
     DAMAGED[kind](study).unlink()
     (item,) = find_damaged(study / "out")
     assert item.kind == kind
+
+
+@pytest.mark.parametrize(("name", "kind"), [("study.json", "study"), ("bundle/bundle.json", "bundle")])
+def test_a_folder_without_the_file_by_which_it_is_known_is_found(study: Path, name: str, kind: str) -> None:
+    file = (study / "out" if kind == "study" else first_run(study)) / name
+    file.unlink()
+    (item,) = find_damaged(study / "out")
+    assert item.kind == kind and file.is_relative_to(item.path)
+    assert ("it is missing beside its runs" if kind == "study" else "it has no bundle.json") in str(item.damage)
 
 
 def test_a_folder_of_results_a_bundle_and_a_cache_can_be_named(study: Path, tmp_path: Path) -> None:

@@ -22,15 +22,11 @@ from phoropter.results.store import Store
 from phoropter.training.array_cache import BLOCKS_FILE, load_sound_array
 
 CACHE_FOLDERS = ("pixels", "features", "teacher-logits", "signal-windows", "duplicates", "row-features", "inner-answers")
-_UNCHECKED = (
-    "report",
-    "damaged",
-    "locks",
-    "maps",
-    "treatments",
-    "audit",
-    "imports",
-)  # folders of a results folder without checksums
+_SHOWN = ("maps", "treatments")  # folders of a results folder of which the report shows pictures
+_UNCHECKED = (*_SHOWN, "report", "damaged", "locks", "audit", "imports")  # its folders that are not walked through
+_RUN_NAME = "[0-9a-f]" * 32
+_NO_STUDY = "it is missing beside its runs; run the same study with the same -o again, which writes it anew and keeps them"
+_NO_BUNDLE = "it has no bundle.json; copy the complete folder again, or run the study again, which makes it again"
 _MAX_WORDS = 200
 
 
@@ -66,21 +62,29 @@ def _walk_results(folder: Path) -> Iterator[CheckedItem]:
     for place, folders, files in os.walk(folder):
         here = Path(place)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and not name.endswith(".damaged"))
-        if "study.json" in files:
+        if "study.json" in files or ("runs" in folders and any((here / "runs").glob(_RUN_NAME))):
             folders[:] = [name for name in folders if name not in _UNCHECKED]
             yield from _check_results_folder(here)
         if "bundle.json" in files:
             yield CheckedItem("bundle", here, _find_error(raise_on_bundle_damage, here))
+        elif here.name == "bundle" and files:
+            yield CheckedItem("bundle", here, _NO_BUNDLE)
 
 
 def _check_results_folder(folder: Path) -> Iterator[CheckedItem]:
-    """Its study.json, every run folder, note of a failure and checkpoint; runs of earlier plans too."""
+    """Its study.json, and every run folder, note of a failure, checkpoint and picture; runs of earlier plans too."""
     store = Store(folder)
-    yield CheckedItem("study", folder / "study.json", _find_error(lambda: store.study))
+    study = folder / "study.json"
+    yield CheckedItem("study", study, _find_error(lambda: store.study) if study.is_file() else _NO_STUDY)
     for run in sorted((folder / "runs").glob("[0-9a-f]*/")):
         yield CheckedItem("run", run, _find_error(store.find_run_damage, run.name))
     for answers in sorted((folder / "shift").glob("[0-9a-f]*.npz")):
         yield CheckedItem("answers", answers, _find_error(read_own_npz, answers))
+    for name in _SHOWN:
+        for file in sorted((folder / name).glob("*.*")):
+            yield CheckedItem(
+                "shown", file, _find_json_damage(file) if file.suffix == ".json" else _find_error(read_own_npz, file)
+            )
     for note in sorted((folder / "failed").glob("*.json")):
         yield CheckedItem("failure", note, _find_error(read_record_file, note, FailureShape, "the run is tried again"))
     if checkpoints := sorted((folder / "work").glob("*/checkpoint*.pt")):
