@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from phoropter.core.errors import DataError
+from phoropter.core.errors import DataError, SplitError
 from phoropter.data.controls.changed_rows import apply_control, permute_labels
 from phoropter.data.controls.control_kinds import MAX_GROUPS
 from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.sources.storage import ArrayPictures, LazyArray
+from phoropter.data.splits.protocol import make_splits
+from phoropter.data.splits.spec import ProtocolSpec
 
 ROWS = 240
 
@@ -96,6 +98,30 @@ def test_groups_take_the_place_of_classes_where_they_have_rows_enough() -> None:
     windows = replace(dataset, recordings=np.array([f"{g}-{i % 3}" for i, g in enumerate(dataset.groups)]))
     with pytest.raises(DataError, match="predict-group needs two groups or more with 5 rows each"):
         apply_control(windows, "predict-group")
+
+
+def test_a_group_without_windows_for_every_fold_is_left_out_and_named() -> None:
+    """Two of four people have windows that overlap: of the first none is left beside the borders, of the second some are."""
+    people = np.repeat(["p0", "p1", "p2", "p3"], (6, 40, 10, 10))
+    step = {"p0": 5.0, "p1": 5.0, "p2": 10.0, "p3": 10.0}
+    starts = np.concatenate([np.arange(np.sum(people == p)) * step[p] for p in step])
+    dataset = Dataset(
+        "made",
+        np.array([f"r{i:03d}" for i in range(len(people))]),
+        np.arange(len(people)) % 2,
+        ("a", "b"),
+        make_pictures(len(people)),
+        groups=people,
+        recordings=people,
+        spans=np.stack([starts, starts + 10], axis=1),
+    )
+    found = apply_control(dataset, "predict-group")
+    assert found.classes == ("p1", "p2", "p3") and "predict-group leaves out p0: of these no 5 folds can be made." in found.notes
+    splits = make_splits(found, ProtocolSpec(split="block-k-fold", folds=5, allow_group_overlap=True))
+    assert len(splits) == 5 and all(set(found.labels[s.train]) == set(found.labels[s.test]) == {0, 1, 2} for s in splits)
+    with pytest.raises(SplitError, match="no picture of 'p0' is in the"):
+        all_of_them = replace(dataset, labels=np.unique(people, return_inverse=True)[1], classes=("p0", "p1", "p2", "p3"))
+        make_splits(all_of_them, ProtocolSpec(split="block-k-fold", folds=5, allow_group_overlap=True))
 
 
 def test_of_many_groups_some_are_drawn_by_their_names() -> None:

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.errors import DataError
+from phoropter.core.errors import DataError, join_words
 from phoropter.core.files import digest
 from phoropter.core.seeds import hash_ids, random_permutation
 from phoropter.data.controls.control_kinds import CONTROL_FOLDS, MAX_GROUPS, ControlName
 from phoropter.data.controls.shuffled_windows import ShuffledPictures
 from phoropter.data.dataset import Dataset, encode_labels
 from phoropter.data.recordings.dataset import RenderedPictures
+from phoropter.data.splits.block_kfold import NO_FOLD, assign_block_folds
 
 BLANK_SIDE, BLANK_GREY = 32, 128  # of a picture without content
 Rows = NDArray[np.int64]
@@ -73,7 +74,11 @@ def _label_by_site(dataset: Dataset) -> Dataset:
 
 
 def _label_by_group(dataset: Dataset) -> Dataset:
-    """Rows of groups with enough of them for both sides of every fold, in each recording where there are recordings."""
+    """Rows of groups with enough of them for both sides of every fold, in each recording where there are recordings.
+
+    Of windows in time those on the borders of the folds are in none (data/splits/block_kfold.py): where windows overlap, a group
+    may have none left. It is left out and named; the others are told apart.
+    """
     if dataset.groups is None:
         raise DataError(
             f"predict-group needs groups, and {dataset.name} has none; name them (group_from, or a column group), or leave it "
@@ -83,6 +88,8 @@ def _label_by_group(dataset: Dataset) -> Dataset:
     _, unit, counts = np.unique(units[dataset.labelled], return_inverse=True, return_counts=True)
     enough = dataset.labelled.copy()
     enough[dataset.labelled] = counts[unit] >= CONTROL_FOLDS
+    if dataset.spans is not None and dataset.recordings is not None:
+        enough &= _have_every_fold(dataset, np.flatnonzero(enough))
     names = np.unique(dataset.groups[enough])
     if len(names) < 2:
         raise DataError(
@@ -93,7 +100,22 @@ def _label_by_group(dataset: Dataset) -> Dataset:
     rows = np.flatnonzero(enough & np.isin(dataset.groups, chosen))
     part = dataset.select_rows(rows)
     assert part.groups is not None
-    return _relabel(part, part.groups, part.labelled)
+    gone = np.setdiff1d(dataset.groups[dataset.labelled], names).tolist()
+    note = f"predict-group leaves out {join_words(gone, 3)}: of these no {CONTROL_FOLDS} folds can be made." if gone else ""
+    return replace(_relabel(part, part.groups, part.labelled), notes=(*part.notes, *([note] if note else [])))
+
+
+def _have_every_fold(dataset: Dataset, rows: Rows) -> NDArray[np.bool_]:
+    """(N,) whether each row is of a group of which every block fold of `rows` tests a window, as block-k-fold will make them."""
+    assert dataset.groups is not None and dataset.recordings is not None and dataset.spans is not None
+    group = np.unique(dataset.groups[rows], return_inverse=True)[1]
+    stretch = np.unique(dataset.recordings[rows], return_inverse=True)[1] * (int(group.max(initial=0)) + 1) + group
+    fold = assign_block_folds(dataset.spans[rows], stretch.astype(np.int64), CONTROL_FOLDS)
+    tests = np.zeros((int(group.max(initial=0)) + 1, CONTROL_FOLDS), dtype=np.bool_)
+    tests[group[fold != NO_FOLD], fold[fold != NO_FOLD]] = True
+    found = np.zeros(len(dataset), dtype=np.bool_)
+    found[rows] = tests.all(axis=1)[group]
+    return found
 
 
 def _relabel(dataset: Dataset, names: NDArray[np.str_], known: NDArray[np.bool_], **changes: Any) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from made_controls import make_controlled_study
 
 from phoropter.report.page import collect_notices, read_report_input
 from phoropter.report.render.table import Table
-from phoropter.report.sections.study.controls import controls_section
+from phoropter.report.sections.study.controls import controls_section, describe_control
 from phoropter.report.summary.report_input import ReportInput
 
 
@@ -29,6 +30,15 @@ def test_each_control_has_a_sentence(inputs: ReportInput) -> None:
     own = next(c for c in inputs.summary.candidates if c.name == "net").values["accuracy"]
     assert f"; with them in order it reaches {own * 100:.1f} %." in time and "It is not complete: runs are missing." in time
     assert group == "The group in place of the class: it has not been run: run the study again."
+
+
+def test_rows_that_a_control_leaves_out_are_named(inputs: ReportInput) -> None:
+    site = next(c for c in inputs.controls if c.kind == "predict-site")
+    assert site.notes == () and describe_control(site, inputs.summary).endswith(
+        "look at each site by itself, and test on sites never trained on."
+    )
+    note = "predict-group leaves out p0: of these no 5 folds can be made."
+    assert describe_control(replace(site, notes=(note,)), inputs.summary).endswith(f"never trained on. {note}")
 
 
 def test_the_table_has_figure_interval_and_guessing(inputs: ReportInput) -> None:

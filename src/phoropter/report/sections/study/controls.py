@@ -68,7 +68,7 @@ def describe_control(control: ControlResult, summary: StudySummary) -> str:
     meaning = _explain_time(control, scale) if control.kind == "time-shuffled" else _explain(control, summary)
     verdict = "clearly better than" if control.is_above else "not clearly better than"
     incomplete = f" It is not complete: {control.problem}." if control.problem else ""
-    return f"{title}: {reached}, {verdict} {guessing}. {meaning}{incomplete}"
+    return " ".join([f"{title}: {reached}, {verdict} {guessing}. {meaning}{incomplete}", *control.notes])
 
 
 def _name_control(control: ControlResult, summary: StudySummary) -> str:

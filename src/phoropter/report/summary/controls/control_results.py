@@ -26,6 +26,7 @@ class ControlResult:
     guessing:  the value without information for its answers; None where it is unknown
     is_above:  whether it is clearly better than guessing, by the rule that candidates of a study are held to
     own_value: of the candidate in the study itself, by the same metric; None where that is another question
+    notes:     what is recorded of its rows and not of those of the study, in sentences
     n_runs, n_planned: finished runs, and all · problem: why it is not complete, in words; empty where it is
     """
 
@@ -40,6 +41,7 @@ class ControlResult:
     n_runs: int
     n_planned: int
     problem: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def collect_controls(store: Store, summary: StudySummary) -> tuple[ControlResult, ...]:
@@ -76,7 +78,13 @@ def _read_control(kind: str, store: Store | None, summary: StudySummary) -> Cont
         len(candidate.runs),
         candidate.n_planned,
         problem if failed or not candidate.is_complete else "",
+        tuple(note for note in _list_notes(own) if note not in _list_notes(summary)),
     )
+
+
+def _list_notes(summary: StudySummary) -> list[str]:
+    """What is recorded of the rows of a study."""
+    return list(map(str, (summary.study.get("dataset") or {}).get("notes") or ()))
 
 
 def _missing(kind: str, problem: str) -> ControlResult:
