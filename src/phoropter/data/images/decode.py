@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from phoropter.core.errors import DataError
 from phoropter.core.files import format_bytes
@@ -129,7 +129,7 @@ def open_image(source: BinaryIO | bytes, name: str) -> Image.Image:
     if head.startswith(TIFF_SIGNS) and active_options().channels:
         return Image.fromarray(scale_to_uint8(read_tiff_channels(file, name), name))
     if head.startswith(TIFF_SIGNS) and needs_tifffile(file):
-        return _show_greys(read_tiff_greys(file, name), name)
+        return _open_tiff_greys(file, name)
     with pillow_warnings_ignored:
         try:
             with Image.open(file, formats=_supported_formats()) as image:
@@ -156,6 +156,15 @@ def open_image(source: BinaryIO | bytes, name: str) -> Image.Image:
             raise DataError(
                 f"{name}: the picture is damaged or cut off ({_shorten_message(error)}); download it again or remove it"
             ) from None
+
+
+def _open_tiff_greys(file: BinaryIO, name: str) -> Image.Image:
+    """A grey TIFF that Pillow does not read, upright; where its lowest value is white, inverted at the end, as DICOM is."""
+    values, low_is_white, orientation = read_tiff_greys(file, name)
+    shown = _show_greys(values, name)
+    shown = ImageOps.invert(shown) if low_is_white else shown
+    turn = _EXIF_TRANSPOSES.get(orientation)
+    return shown if turn is None else shown.transpose(turn)
 
 
 def read_image_size(source: BinaryIO, name: str) -> tuple[int, int]:

@@ -186,10 +186,22 @@ def test_numbers_without_a_brightness_are_named_as_they_are(values: NDArray[Any]
         shown(written(np.tile(values, (4, 4)), byteorder=byteorder))
 
 
-def test_a_signed_picture_is_turned_upright() -> None:
-    values = np.arange(12, dtype=np.int8).reshape(3, 4)
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("kind", ["bool", "uint8", "uint16", "uint32", "int8", "int16", "float16", "float32", "float64"])
+def test_greys_whose_lowest_value_is_white_are_shown_white(kind: str, compression: str | None, byteorder: str) -> None:
+    values = np.linspace(0, 1 if kind.startswith(("float", "bool")) else 120, 64).reshape(8, 8).astype(kind)
+    white, black = (
+        written(values, photometric=p, byteorder=byteorder, compression=compression) for p in ("miniswhite", "minisblack")
+    )
+    np.testing.assert_array_equal(shown(white), 255 - shown(black))
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.float64])
+def test_a_picture_of_other_numbers_is_turned_upright(kind: type) -> None:
+    values: NDArray[Any] = (np.arange(12) / (1 if kind is np.int8 else 12)).reshape(3, 4).astype(kind)
     content = written(values, extratags=[(274, "H", 1, 6, True)])
-    np.testing.assert_array_equal(shown(content)[:, :, 0], np.rot90(values, -1))
+    np.testing.assert_allclose(shown(content)[:, :, 0], np.rot90(values, -1) * (1 if kind is np.int8 else 255), atol=0.51)
 
 
 def test_colours_of_floating_point_numbers_are_refused_with_the_way_out() -> None:

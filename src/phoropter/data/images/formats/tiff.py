@@ -25,7 +25,8 @@ UNCHECKED_BYTES = 16 * 1024**2
 MAX_PAGES = 10_000
 MAX_UNPACKED_BYTES = 2 * 1024**3
 _WIDTH_TAG, _LENGTH_TAG, _COMPRESSION_TAG = 256, 257, 259
-_SUBFILE_TAG, _BITS_TAG, _SAMPLES_TAG, _EXTRA_TAG, _FORMAT_TAG = 254, 258, 277, 338, 339
+_PHOTOMETRIC_TAG, _LOW_IS_WHITE = 262, 0
+_ORIENTATION_TAG, _SUBFILE_TAG, _BITS_TAG, _SAMPLES_TAG, _EXTRA_TAG, _FORMAT_TAG = 274, 254, 258, 277, 338, 339
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3  # values of the tag of sample formats
 _TIFFFILE_KINDS = ((_FLOAT, 16), (_FLOAT, 64), (_UNSIGNED, 64), (_SIGNED, 64))
 _SWAPPED_TWICE = ((_SIGNED, 16), (_SIGNED, 32), (_FLOAT, 32))  # by libtiff and again by Pillow
@@ -56,17 +57,22 @@ def needs_tifffile(file: BinaryIO) -> bool:
     """Whether an open TIFF holds grey values that Pillow does not read, or reads wrong.
 
     These are numbers of 64 bits and floating-point ones of 16; with the highest byte first also unsigned ones of 32 bits and, in
-    compressed files, signed and floating-point ones.
+    compressed files, signed and floating-point ones; and all but bytes and fewer bits where the lowest value is white.
     """
     try:
         directory = _read_first_directory(file)
         kind, packed = _find_sample_kind(directory), int(directory.get(_COMPRESSION_TAG, 1)) != 1
         swapped = directory.prefix == b"MM" and (kind == (_UNSIGNED, 32) or (packed and kind in _SWAPPED_TWICE))
-        return int(directory.get(_SAMPLES_TAG, 1)) == 1 and (kind in _TIFFFILE_KINDS or swapped)
+        turned = _is_low_white(directory) and (kind[0] != _UNSIGNED or kind[1] > 8)
+        return int(directory.get(_SAMPLES_TAG, 1)) == 1 and (kind in _TIFFFILE_KINDS or swapped or turned)
     except Exception:  # a damaged directory, of which Pillow says what is wrong
         return False
     finally:
         file.seek(0)
+
+
+def _is_low_white(directory: Any) -> bool:
+    return int(directory.get(_PHOTOMETRIC_TAG, 1)) == _LOW_IS_WHITE
 
 
 def read_pillow_samples(image: Image.Image) -> NDArray[Any] | None:
@@ -118,10 +124,12 @@ def read_tiff_channels(file: BinaryIO, name: str) -> NDArray[Any]:
     return choose_channels(_read_by_tifffile(file, name, join_pages=True), name)
 
 
-def read_tiff_greys(file: BinaryIO, name: str) -> NDArray[Any]:
-    """An open TIFF of one channel → (H, W) of the file's own type. Raises DataError as `read_tiff_channels`."""
+def read_tiff_greys(file: BinaryIO, name: str) -> tuple[NDArray[Any], bool, int]:
+    """An open TIFF of one channel → ((H, W) of the file's own type, whether its lowest value is white, its orientation from 1 to
+    8, as in EXIF). Raises DataError as `read_tiff_channels`."""
     grey: NDArray[Any] = _read_by_tifffile(file, name, join_pages=False)[:, :, 0]
-    return grey
+    directory = _read_first_directory(file)
+    return grey, _is_low_white(directory), int(directory.get(_ORIENTATION_TAG, 1))
 
 
 def _read_by_tifffile(file: BinaryIO, name: str, join_pages: bool) -> NDArray[Any]:
