@@ -113,8 +113,8 @@ def _have_every_fold(dataset: Dataset, rows: Rows) -> NDArray[np.bool_]:
     fold = assign_block_folds(dataset.spans[rows], stretch.astype(np.int64), CONTROL_FOLDS)
     tests = np.zeros((int(group.max(initial=0)) + 1, CONTROL_FOLDS), dtype=np.bool_)
     tests[group[fold != NO_FOLD], fold[fold != NO_FOLD]] = True
-    found = np.zeros(len(dataset), dtype=np.bool_)
-    found[rows] = tests.all(axis=1)[group]
+    found, complete = np.zeros(len(dataset), dtype=np.bool_), np.flatnonzero(tests.sum(axis=1) == CONTROL_FOLDS)
+    found[rows] = np.isin(group, complete)
     return found
 
 

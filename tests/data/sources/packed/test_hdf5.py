@@ -14,7 +14,7 @@ from phoropter.data.inspect import detect_data_spec
 from phoropter.data.sources.arrays import from_arrays
 from phoropter.data.sources.folder import open_folder
 from phoropter.data.sources.packed.hdf5 import open_hdf5
-from phoropter.data.spec import open_dataset
+from phoropter.data.spec import DataSpec, open_dataset
 
 h5py = pytest.importorskip("h5py")
 
@@ -189,3 +189,50 @@ def test_one_hot_labels_are_class_numbers(tmp_path: Path) -> None:
     assert any("'patients' was not read" in note for note in dataset.notes)
     with pytest.raises(DataError, match="these have several"):
         open_hdf5(written(tmp_path / "y.h5", labels=np.ones((7, 2))))
+
+
+SETS = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0], [-1, -1, -1], [1, 1, 0], [0, 0, 1], [0, 1, 1]])
+
+
+def test_a_table_of_labels_gives_what_it_gives_in_an_npz(tmp_path: Path) -> None:
+    """Also of two files, joined by the names of their labels, and where no row of a file has the last."""
+    names = ["edema", "mass", "nodule"]
+    np.savez(tmp_path / "x.npz", images=IMAGES, labels=SETS, classes=names)
+    asked = {"multi_label": True, "on_bad_input": "skip"}
+    npz = open_dataset(DataSpec.model_validate({"npz": tmp_path / "x.npz", **asked}))
+    path = written(tmp_path / "x.h5", labels=SETS, classes=names)
+    dataset = open_dataset(DataSpec.model_validate({"hdf5": path, **asked}))
+    assert dataset.is_multi_label and dataset.classes == npz.classes == tuple(names)
+    assert dataset.labels.tolist() == npz.labels.tolist() == SETS.tolist()
+    written(tmp_path / "two/a.h5", labels=SETS[:, :2], classes=names[:2])
+    written(tmp_path / "two/b.h5", labels=SETS[:, ::-1] * (SETS[:, ::-1] > 0), classes=names[::-1])
+    both = open_hdf5(tmp_path / "two", multi_label=True, on_bad_input="skip")
+    assert both.classes == tuple(names)
+    assert both.labels[[0, 4, 7, 10]].tolist() == [[1, 0, 0], [1, 1, 0], [1, 0, 1], [0, 0, 0]]
+
+
+def test_lists_of_label_numbers_are_read(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.h5", labels=None, classes=["a", "b", "c"])
+    with h5py.File(path, "a") as file:
+        file.create_dataset("labels", (7,), dtype=h5py.vlen_dtype(np.int16))
+        for row, numbers in enumerate([[0, 2], [], [1], [2], [0, 1], [2], [1, 2]]):
+            file["labels"][row] = numbers
+    expected = SETS.copy()
+    expected[3] = [0, 0, 1]
+    assert open_hdf5(path, multi_label=True).labels.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (["a|b"] * 7, r"'labels' has the shape \(7,\) .* expects \(7, L\) of 0 and 1, or a list of numbers in each row"),
+        (LABELS, r"'labels' has the shape \(7,\) and kind int64, and multi_label: true expects"),
+        (np.full((7, 2), 2), r"'labels', row 0: the labels are \[2, 2\], expected 0 and 1"),
+        (np.eye(7)[:3], r"'labels' has the shape \(3, 7\)"),
+    ],
+)
+def test_other_labels_are_refused_where_several_are_asked_for(tmp_path: Path, labels: Any, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        open_hdf5(written(tmp_path / "x.h5", labels=labels), multi_label=True)
+    with pytest.raises(ValueError, match="'multi_label' has keys for labels in one cell"):
+        DataSpec.model_validate({"hdf5": tmp_path / "x.h5", "multi_label": {"separator": ","}})

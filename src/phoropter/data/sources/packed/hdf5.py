@@ -2,7 +2,7 @@
 
 Pictures are (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, H, W, 4) uint8, or N encoded pictures (JPEG, PNG) as byte strings or
 arrays of bytes. A folder may hold several files; `train`, `val` or `test` in a name is the official part. Opening reads the small
-arrays; pictures are read a few rows at a time.
+arrays; pictures are read a few rows at a time. Several labels of a picture are (N, L) of 0 and 1, or lists of numbers.
 
 Only what lies in the file itself is read: links to other files, external storage and virtual arrays are refused.
 """
@@ -23,14 +23,15 @@ from phoropter.core.columns import clean_cell
 from phoropter.core.errors import DataError, MissingExtraError, cut_message
 from phoropter.core.files import format_bytes
 from phoropter.core.storage.foreign_files import HDF5
-from phoropter.data.dataset import Dataset
+from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.images.options import check_pixel_count
+from phoropter.data.labels.label_sets import check_plain_multi_label, convert_label_table
 from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, Source, check_column_names
 from phoropter.data.sources.array_names import ARRAY_COLUMNS, ArraySet, assign_arrays
 from phoropter.data.sources.arrays import check_image_array, find_row_not_one_hot
 from phoropter.data.sources.packed.cells import Cell
 from phoropter.data.sources.packed.hdf5_heap import check_global_heaps
-from phoropter.data.sources.packed.shards import PackedShard, holds_packed, join_shards, list_files
+from phoropter.data.sources.packed.shards import PackedShard, holds_packed, join_shards, list_files, open_packed
 
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf", ".he5")
 MAX_ARRAYS = 10_000
@@ -43,16 +44,21 @@ _SHARD_NAMES = {"ids": "id", "groups": "group", "sites": "site", "parts": "split
 
 
 def open_hdf5(
-    path: Path, *, columns: Mapping[str, str] | None = None, on_bad_input: str = "stop", name: str | None = None
+    path: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    multi_label: bool = False,
+    on_bad_input: str = "stop",
+    name: str | None = None,
 ) -> Dataset:
     """An HDF5 file, or a folder of such → Dataset; ids are the array `ids`, else `file/row`, and `file/part/row` for parts.
 
-    columns: our name → the array's, where they differ
+    columns: our name → the array's, where they differ · multi_label: a picture may have several labels
     Raises DataError for a missing array, one of another shape or kind, and links out of the file; MissingExtraError without h5py.
     """
     files = list_files(path, HDF5_ENDINGS, "HDF5")
-    shards = [shard for file in files for shard in _read_shards(file, dict(columns or {}))]
-    return join_shards(shards, path, name, on_bad_input)
+    shards = [shard for file in files for shard in _read_shards(file, dict(columns or {}), multi_label)]
+    return join_shards(shards, path, name, on_bad_input, multi_label)
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ def _open_hdf5_file(file: Path) -> Iterator[Any]:
         raise DataError(f"{file.name} is damaged or no HDF5 file ({reason}); copy it again") from None
 
 
-def _read_shards(file: Path, columns: dict[str, str]) -> list[PackedShard]:
+def _read_shards(file: Path, columns: dict[str, str], multi_label: bool) -> list[PackedShard]:
     """A PackedShard for each official part in the file, or one."""
     with _open_hdf5_file(file) as opened:
         names = _list_arrays(opened, file.name)
@@ -118,10 +124,12 @@ def _read_shards(file: Path, columns: dict[str, str]) -> list[PackedShard]:
         sets = assign_arrays(file.name, names, columns)
         read = {name for one in sets for name in one.arrays.values()}
         unread = tuple(name for name in names if name not in read)
-        return [_read_shard(opened, file, one, one.part if len(sets) > 1 else "", unread) for one in sets]
+        return [_read_shard(opened, file, one, one.part if len(sets) > 1 else "", unread, multi_label) for one in sets]
 
 
-def _read_shard(opened: Any, file: Path, arrays: ArraySet, inside: str, unread: tuple[str, ...]) -> PackedShard:
+def _read_shard(
+    opened: Any, file: Path, arrays: ArraySet, inside: str, unread: tuple[str, ...], multi_label: bool
+) -> PackedShard:
     key = arrays.arrays["images"]
     rows, block = _check_pictures(_find_array(opened, key, file.name), f"{file.name}: '{key}'")
     columns = {
@@ -129,13 +137,37 @@ def _read_shard(opened: Any, file: Path, arrays: ArraySet, inside: str, unread: 
             _find_array(opened, name, file.name), rows, f"{file.name}: '{name}'", one_hot=ours == "labels"
         )
         for ours, name in arrays.arrays.items()
-        if ours != "images"
+        if ours != "images" and not (multi_label and ours == "labels")
     }
     names = None
     if arrays.classes is not None:
         array = _find_array(opened, arrays.classes, file.name)
         names = tuple(map(clean_cell, _read_values(array, array.size, f"{file.name}: '{arrays.classes}'")))
+    if multi_label:
+        place = f"{file.name}: '{arrays.arrays['labels']}'"
+        columns["label"], names = _read_label_sets(_find_array(opened, arrays.arrays["labels"], file.name), rows, names, place)
     return PackedShard(Hdf5Cells(file, key, rows, block), rows, names, columns, arrays.part or None, inside, unread)
+
+
+def _read_label_sets(
+    array: Any, rows: int, names: tuple[str, ...] | None, place: str
+) -> tuple[list[Any], tuple[str, ...] | None]:
+    """(the numbers of each row's labels, None where they are not known; names by number). Raises DataError for another kind."""
+    import h5py
+
+    lists = h5py.check_vlen_dtype(array.dtype)
+    is_list = array.shape == (rows,) and isinstance(lists, np.dtype) and lists.kind in "iu"  # of texts it is `str`
+    if not is_list and not (array.ndim == 2 and array.shape[0] == rows and array.dtype.kind in "iufb"):
+        raise DataError(
+            f"{place} has the shape {array.shape} and kind {array.dtype}, and multi_label: true expects ({rows}, L) of 0 and "
+            "1, or a list of numbers in each row"
+        )
+    if array.size * array.dtype.itemsize > MAX_COLUMN_BYTES:
+        raise DataError(f"{place} takes more than {format_bytes(MAX_COLUMN_BYTES)}; expected the labels of each row")
+    if is_list:
+        return [row.tolist() for row in array[()]], names
+    table, words = convert_label_table(array[()], names, place)
+    return [None if (row == UNLABELLED).all() else np.flatnonzero(row).tolist() for row in table], words
 
 
 def _list_arrays(opened: Any, place: str) -> list[str]:
@@ -195,7 +227,9 @@ def _read_values(array: Any, rows: int, place: str, one_hot: bool = False) -> li
             return list(table.argmax(axis=1))
     if array.size != rows or array.shape[:1] != (rows,) or not (text or array.dtype.kind in "iufb"):
         several = (
-            "; a picture has one label here, and these have several" if array.shape[:1] == (rows,) and array.size > rows else ""
+            "; a picture has one label here, and these have several: say multi_label: true where that is so"
+            if one_hot and array.shape[:1] == (rows,) and array.size > rows
+            else ""
         )
         raise DataError(
             f"{place} has the shape {array.shape} and kind {array.dtype}, expected ({rows},) of numbers or text{several}"
@@ -209,16 +243,19 @@ def _read_values(array: Any, rows: int, place: str, one_hot: bool = False) -> li
     return flat
 
 
+def _check_options(spec: Any) -> None:
+    check_column_names(ARRAY_COLUMNS)(spec)
+    check_plain_multi_label(spec)
+
+
 HDF5_SOURCE = Source(
     "hdf5",
-    lambda request: open_hdf5(
-        request.path, columns=request.option("columns"), on_bad_input=request.on_bad_input, name=request.name
-    ),
+    open_packed(open_hdf5),
     "an HDF5 file, or a folder of such, with the arrays that .npz files have: images, labels, and where known ids, groups, "
     "sites, parts and classes",
     options=(COLUMNS_OPTION,),
-    uses=FILE_OPTIONS,
-    check=check_column_names(ARRAY_COLUMNS),
+    uses=(*FILE_OPTIONS, "multi_label"),
+    check=_check_options,
     formats=(HDF5,),
     detect=lambda contents: holds_packed(contents, HDF5_ENDINGS),
 )
