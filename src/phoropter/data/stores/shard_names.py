@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from itertools import islice, product
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import count, islice, product
+from pathlib import Path
 
-from phoropter.core.errors import DataError
+from phoropter.core.errors import DataError, join_words
 
 CLASS_FILES = ("classnames.txt", "classes.txt", "labels.txt")  # names of classes by number, a line each, beside shards
 MAX_SHARDS = 100_000
 BRACES = re.compile(r"\{([^{}]*)\}")
+_NUMBERED = re.compile(r"(.*?)[-_]?([0-9]{2,})[-_]of[-_]([0-9]{2,})(?![0-9]).*")
 
 
 def expand_braces(text: str) -> list[str]:
@@ -31,3 +35,27 @@ def expand_braces(text: str) -> list[str]:
     pieces = BRACES.split(text)[::2]
     names = islice(product(*choices), MAX_SHARDS)
     return ["".join(a + b for a, b in zip(pieces, (*chosen, ""), strict=True)) for chosen in names]
+
+
+def describe_incomplete_sets(files: Iterable[Path]) -> tuple[str, ...]:
+    """Notes on sets of files called `NAME-00000-of-00003`, from 0 or from 1, of which one is not there, or is there twice."""
+    sets: dict[tuple[Path, str, str], dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for file in dict.fromkeys(files):
+        if match := _NUMBERED.fullmatch(file.name):
+            sets[file.parent, match[1], match[3]][int(match[2])].append(file.name)
+    notes = []
+    for (folder, name, digits), numbers in sets.items():
+        first, total = int(0 not in numbers and int(digits) in numbers), int(digits)
+        if missing := total - sum(first <= number < first + total for number in numbers):
+            number = next(number for number in count(first) if number not in numbers)
+            notes.append(
+                f"WARNING: {missing:,} of the {total:,} files {folder.name}/{name}-*-of-{digits} are not there (the first: "
+                f"{number:0{len(digits)}d}), and their rows are missing: copy them too"
+            )
+        for names in numbers.values():
+            if len(names) > 1:
+                notes.append(
+                    f"WARNING: {join_words(sorted(names), 3)} in {folder.name} are the same one of {total:,} files, and all were "
+                    "read: remove all but one"
+                )
+    return tuple(notes)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,35 @@ def test_files_of_one_name_in_several_folders_have_unique_ids(zoo: Path, tmp_pat
     assert open_parquet(tmp_path).notes == (
         "default or small hold files of the same official part and were joined; name one of them if they are variants",
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["00000-of-00003", "00002-of-00003"], r"1 of the 3 files data/train-\*-of-00003 are not there \(the first: 00001\)"),
+        (["00001-of-00003", "00003-of-00003"], r"1 of the 3 files .* are not there \(the first: 00002\)"),
+        (["00000-of-99999"], r"99,998 of the 99,999 files .* are not there \(the first: 00001\)"),
+        (
+            ["00000-of-00001", "00000-of-00001-1a2b3c"],
+            r"train-00000-of-00001-1a2b3c\.parquet .* in data are the same one of 1 files",
+        ),
+        (["00000-of-00001", "00000-of-00001 (1)"], "are the same one of 1 files, and all were read"),
+    ],
+)
+def test_a_set_of_files_with_a_gap_or_a_twin_is_noted(zoo: Path, tmp_path: Path, names: list[str], words: str) -> None:
+    for name in names:
+        shard(zoo, tmp_path / "data" / f"train-{name}.parquet", [0, 1, 0, 1])
+    (note,) = open_parquet(tmp_path).notes
+    assert note.startswith("WARNING: ") and re.search(words, note)
+    assert open_parquet(tmp_path / "data" / f"train-{names[0]}.parquet").notes == ()
+
+
+@pytest.mark.parametrize("names", [["00000-of-00002-ab", "00001-of-00002-cd"], ["00001-of-00002", "00002-of-00002"], ["of-9"]])
+def test_a_complete_set_of_files_is_told_by_its_numbers(zoo: Path, tmp_path: Path, names: list[str]) -> None:
+    for folder in ("a", "b"):
+        for name in names:
+            shard(zoo, tmp_path / folder / f"train-{name}.parquet", [0, 1, 0, 1])
+    assert not [note for note in open_parquet(tmp_path).notes if note.startswith("WARNING")]
 
 
 def test_columns_are_found_whatever_their_case_and_two_of_one_name_are_refused(zoo: Path, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from phoropter.data.sources.arrays import NamedLabels, check_labels, describe_co
 from phoropter.data.sources.packed.cells import FileCells, PackedPictures
 from phoropter.data.sources.packed.drawn_windows import WINDOW_COLUMNS, DrawnWindows
 from phoropter.data.sources.packed.label_lists import find_first_list, join_label_lists
+from phoropter.data.stores.shard_names import describe_incomplete_sets
 
 SHARD_COLUMNS = ("image", "label", "id", "group", "site", "split")
 
@@ -102,6 +103,7 @@ def join_shards(
     drawn = [shard.drawn for shard in shards if shard.drawn is not None]
     said = (
         *notes,
+        *(describe_incomplete_sets(shard.file for shard in shards) if path.is_dir() else ()),
         *_note_configurations(shards, path),
         *_note_unread_windows(shards),
         *describe_columns(labels, classes, groups, sites, official),
