@@ -31,6 +31,20 @@ def test_without_affinity_all_cores_count(tmp_path: Path, monkeypatch: pytest.Mo
     assert count_usable_cores(tmp_path / "nothing") == 6
 
 
+def test_a_job_of_slurm_uses_the_cores_that_it_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under task/none a job sees all cores of its node."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    for asked, expected in (("3", 3), ("64", 8), ("0", 1), ("x", 8)):
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", asked)
+        monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+        assert count_usable_cores(tmp_path / "nothing") == 8, "a shell that has kept the variable is no job"
+        monkeypatch.setenv("SLURM_JOB_ID", "77")
+        assert count_usable_cores(tmp_path / "nothing") == expected
+    (tmp_path / "cpu.max").write_text("200000 100000\n")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
+    assert count_usable_cores(tmp_path / "cpu.max") == 2
+
+
 def test_threads_are_those_that_the_environment_asks_for_as_far_as_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_count, "count_usable_cores", lambda: 4)
     for given, expected in (("1", 1), ("3", 3), ("64", 4), ("0", 4), ("many", 4), ("", 4)):

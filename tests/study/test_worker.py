@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from phoropter.core.errors import DiskError, MemoryShortageError, StoreError
 from phoropter.results.preparation import describe_preparation
 from phoropter.results.run_folder import RunWriter
 from phoropter.results.store import Store
+from phoropter.study import worker
 from phoropter.study.compute import Computation
 from phoropter.study.display.progress_bars import show_progress
 from phoropter.study.executors import execute_study
@@ -338,3 +340,16 @@ def test_a_folder_that_holds_another_study_is_refused_unless_it_is_added(done: S
     assert (folder / "study.json").read_bytes() == before and set(all_predictions(Store(folder))) == runs
     added = execute_study(other, folder, quiet, options=replace(HERE, add=True))
     assert added.study["name"] == "other" and {path.name for path in (folder / "runs").iterdir()} > runs
+
+
+def test_threads_are_as_many_as_cores_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a container with a quota, and of a job of SLURM that is bound to no cores, torch would take all cores of the machine."""
+    before = torch.get_num_threads()
+    try:
+        for given, threads, expected in ((1, None, 1), (64, None, 2), (1, 3, 3)):
+            torch.set_num_threads(2)
+            monkeypatch.setattr(worker, "count_default_threads", lambda given=given: given)
+            ComputeOptions("cpu", threads=threads).set_up_device()
+            assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)

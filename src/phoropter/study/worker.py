@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from phoropter.core.cpu_count import count_default_threads
 from phoropter.core.errors import RunError
 from phoropter.core.files import cache_dir, require_writable
 from phoropter.data.subgroups import read_stated_subgroups
@@ -57,7 +58,7 @@ MAX_ATTEMPTS = 2  # computations of a run, none of which leaves it in the store,
 class ComputeOptions:
     """Where and how runs are computed; none of it decides a number.
 
-    device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto` · threads: torch's CPU threads, None for all cores ·
+    device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto` · threads: torch's CPU threads, None for all usable cores ·
     checkpoint_s: seconds between checkpoints of a run · add: whether the folder may hold another study, whose runs stay
     only: candidates to compute now, the others of the plan stay missing; empty for all
     keys: runs to compute now, with those they need; None for all
@@ -76,8 +77,8 @@ class ComputeOptions:
 
     def set_up_device(self) -> torch.device:
         """Sets the number of threads and returns the device. Raises SpecError for a device that is not there."""
-        if self.threads:
-            torch.set_num_threads(self.threads)
+        # torch knows which cores it is bound to, but neither the quota of a container nor what a job of SLURM has asked for
+        torch.set_num_threads(self.threads or min(torch.get_num_threads(), count_default_threads()))
         return resolve_device(self.device)
 
 
