@@ -93,6 +93,18 @@ def test_what_cannot_be_read_is_named(zoo: Path, tmp_path: Path) -> None:
         open_saved_dataset(tmp_path)
 
 
+def test_a_stream_that_ends_behind_one_of_its_batches_is_refused(zoo: Path, tmp_path: Path) -> None:
+    file = save(zoo, tmp_path / "d") / "data-00000-of-00001.arrow"
+    with pa.OSFile(str(file)) as source, pa.ipc.open_stream(source) as reader:
+        first = reader.read_next_batch()
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, first.schema) as writer:
+        writer.write_batch(first)
+    assert len(open_saved_dataset(file.parent)) == 2
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(DataError, match="the end mark of an Arrow stream is missing"):
+        open_saved_dataset(file.parent)
+
+
 def test_pixels_as_lists_are_refused(zoo: Path, tmp_path: Path) -> None:
     folder = save(zoo, tmp_path / "d", image=[[[1, 2], [3, 4]]] * 4)
     with pytest.raises(DataError, match=r"the column 'image' is list<.*expected encoded pictures"):

@@ -25,6 +25,7 @@ from phoropter.data.sources.packed.parquet import assign_columns, make_arrow_sha
 from phoropter.data.sources.packed.shards import SHARD_COLUMNS, PackedShard, check_packed_options, join_shards, open_packed
 
 MAX_STATE_BYTES = 64 * 1024**2
+_END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 _STATE, _PARTS = "state.json", "dataset_dict.json"
 
 
@@ -96,6 +97,14 @@ def _open_stream(file: Path) -> Iterator[tuple[Any, Iterator[Any]]]:
         raise DataError(f"{file.name} is damaged or no Arrow stream ({reason}); save the dataset again") from None
 
 
+def _check_end(file: Path) -> None:
+    """Raises DataError for a stream that was cut off behind one of its batches, which pyarrow reads as a shorter one."""
+    with file.open("rb") as stream:
+        stream.seek(max(0, file.stat().st_size - len(_END_OF_STREAM)))
+        if stream.read() != _END_OF_STREAM:
+            raise DataError(f"{file.name} is cut off: the end mark of an Arrow stream is missing; copy the folder again")
+
+
 def _read_shard(file: Path, columns: dict[str, str], part: str) -> PackedShard:
     import pyarrow as pa
 
@@ -104,6 +113,7 @@ def _read_shard(file: Path, columns: dict[str, str], part: str) -> PackedShard:
         small = [theirs[ours] for ours in SHARD_COLUMNS[1:] if ours in theirs]
         table = pa.Table.from_batches([batch.select(small) for batch in batches], pa.schema([schema.field(n) for n in small]))
         table.validate(full=True)
+        _check_end(file)
         return make_arrow_shard(ArrowCells(file, theirs["image"]), schema, table, theirs, part)
 
 
