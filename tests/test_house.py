@@ -73,6 +73,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"controls", "in_memory", "leakage", "shift"},
         {"source_table"},
         {"spec"},
+        {"metadata"},
         {"inspect", "subgroups", "unit_names"},
     ],
     "models": [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -9,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from phoropter.core.errors import DataError
+from phoropter.data.metadata.encoded_columns import read_metadata
 from phoropter.data.spec import DataSpec, open_dataset
 from phoropter.data.subgroups import read_stated_subgroups
 from phoropter.signals.clean import BLOCK, GAP, JUMP, RANGE
@@ -68,6 +72,43 @@ def test_samples_equal_the_raw_file_and_its_checksums(ctu_folder: Path, births: 
         sums = raw.astype(np.int64).sum(axis=0) % 65536
         assert sums.tolist() == [int(line.split()[6]) % 65536 for line in lines]
         np.testing.assert_array_equal(recording.samples, np.where(raw == -32768, np.nan, raw / 100).T.astype(np.float32))
+
+
+def test_metadata_of_births_are_those_of_their_headers(ctu_folder: Path) -> None:
+    """Numbers as grep finds them; what is known after the birth is refused, and the flow counts every record once."""
+    data = DataSpec.model_validate({"ctu": ctu_folder, "outcome": "pH<=7.15", "on_bad_input": "skip"})
+    dataset = open_dataset(data)
+    columns = {"age": r"#Age +(\S+)", "Gest. weeks": r"#Gest\. weeks +(\S+)", "Parity": r"#Parity +(\S+)"}
+    found = read_metadata(data, None, dataset, list(columns))
+    assert found.names == ("Age", "Gest. weeks", "Parity") and dataset.recordings is not None
+    for row, name in enumerate(dataset.recordings.tolist()):
+        header = (ctu_folder / f"{name}.hea").read_text(encoding="latin-1")
+        cells = [float(match[1]) if (match := re.search(pattern, header)) else -1 for pattern in columns.values()]
+        expected = [np.nan if math.isnan(cell) or cell == -1 else cell for cell in cells]
+        np.testing.assert_array_equal(found.values[row], np.array(expected, np.float32))
+    for column, why in (
+        ("pH", r"makes the classes \(pH<=7.15\)"),
+        ("Apgar5", "is an outcome"),
+        ("BDecf", "is an outcome"),
+        ("Weight(g)", "is an outcome"),
+        ("Deliv. type", "known with what the study predicts or after it"),
+    ):
+        with pytest.raises(DataError, match=rf"'{re.escape(column)}' of ctu-uhb-ctgdb {why}"):
+            read_metadata(data, None, dataset, ["Age", column])
+    with pytest.raises(DataError, match=r"no column 'gest weeks'; did you mean 'Gest. weeks'\?; choose Gest. weeks, Sex, Age"):
+        read_metadata(data, None, dataset, ["gest weeks"])
+
+
+def test_every_birth_is_kept_or_left_out_once(ctu_folder: Path, births: LoadedRecordings) -> None:
+    dataset = open_dataset(DataSpec.model_validate({"ctu": ctu_folder, "outcome": "pH<=7.15", "on_bad_input": "skip"}))
+    recordings, windows = dataset.exclusions
+    known = [r for r in births.recordings if isinstance(r.outcome["pH"], float)]
+    cut = [len(ctg_window_starts(ctg_clean(r), CtgRules().window)[0]) for r in known]
+    assert recordings.found == 502 and recordings.kept == np.count_nonzero(cut) == recordings.groups
+    left_out = dict(recordings.left_out)
+    assert left_out.get("of unknown class", 0) == 502 - len(known)
+    assert sum(left_out.values()) == 502 - np.count_nonzero(cut)
+    assert windows.kept == windows.found == len(dataset) == sum(cut)
 
 
 def test_record_1001_is_as_specified(ctu_folder: Path, births: LoadedRecordings) -> None:

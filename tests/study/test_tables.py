@@ -188,3 +188,46 @@ def test_a_smoke_version_keeps_baselines_and_leaves_files_out(tmp_path: Path) ->
     only = STUDY.partition("  - {backbone")[0] + "  - {predictions: theirs.csv}\n"
     with pytest.raises(SpecError, match="every candidate is read from a file"):
         make_smoke_version(study_of(tmp_path, only))
+
+
+METADATA = """\
+name: births
+data: {recordings: births.csv, outcome: pH<=7.15, size: 32, clean: {window: {length_s: 120, max_missing: 1}}}
+protocol: {split: stratified-k-fold, folds: 2, seeds: [0]}
+candidates:
+  - {metadata: [weeks]}
+  - {baseline: ctg-features, metadata: [weeks]}
+  - {backbone: test_resnet, weights: random, frozen: true, recipe: logistic, name: network}
+  - {fuse: [metadata, network], mode: ensemble, name: mean}
+"""
+
+
+def test_metadata_are_a_candidate_and_join_features_and_networks(tmp_path: Path) -> None:
+    """Weeks that tell the outcome of two births in three are answered right as often, whatever the traces show."""
+    lines = ["path,rate_hz,outcome.pH,about.weeks"]
+    for number in range(16):
+        trace = 140 + np.random.default_rng(number).normal(0, 3, 150)
+        (tmp_path / f"{number}.csv").write_text("FHR,UC\n" + "\n".join(f"{a:.1f},10" for a in trace))
+        lines.append(f"{number}.csv,1,{7.3 if number % 2 else 7.0},{38 + 2 * (number % 2) if number % 3 else 39}")
+    (tmp_path / "births.csv").write_text("\n".join(lines))
+    store = run(tmp_path, METADATA)
+    found: dict[str, list[Any]] = {}
+    for one in store.runs():
+        found.setdefault(one.candidate_name, []).append(one.load_predictions())
+    assert list(found) == ["metadata", "ctg-features + metadata", "network", "mean"]
+    weeks = {f"{number}": 38 + 2 * (number % 2) if number % 3 else 39 for number in range(16)}
+    for predictions in found["metadata"]:
+        by_weeks: dict[int, set[float]] = {}
+        for row, name in enumerate(predictions.ids.tolist()):
+            by_weeks.setdefault(weeks[name.partition("@")[0]], set()).add(float(predictions.logits[row, 0]))
+        assert all(len(answers) == 1 for answers in by_weeks.values()), "equal metadata, equal answers"
+    for member, other, mean in zip(found["metadata"], found["network"], found["mean"], strict=True):
+        both = [np.exp(p.logits) / np.exp(p.logits).sum(1, keepdims=True) for p in (member, other, mean)]
+        np.testing.assert_allclose(both[2], (both[0] + both[1]) / 2, atol=1e-5)
+    cost = next(one.record["cost"] for one in store.runs() if one.candidate_name == "mean")
+    assert cost["macs"] is None and cost["parameters"] > 0
+    before = {r.key for r in plan(tmp_path, METADATA).runs}
+    (tmp_path / "births.csv").write_text("\n".join(lines).replace(",38", ",37"))
+    changed = {r.key for r in plan(tmp_path, METADATA).runs}
+    network = {r.key for r in plan(tmp_path, METADATA).runs if r.candidate.name == "network"}
+    assert before & changed == network, "what is stated enters the keys of those that read it alone"

@@ -11,7 +11,7 @@ from phoropter.report.summary.model import CandidateResults, StudySummary
 def describe_simple_baselines(summary: StudySummary, comparisons: CandidateComparisons) -> str:
     """Empty where there is no baseline or no network, and where the first network is ahead of every baseline."""
     networks = [c for c in summary.candidates if not c.table_kind and c.is_complete]
-    baselines = [c for c in summary.candidates if c.table_kind == "baseline" and c.is_complete]
+    baselines = [c for c in summary.candidates if c.table_kind in ("baseline", "metadata") and c.is_complete]
     if not networks or not baselines:
         return ""
     best = networks[0]

@@ -32,6 +32,7 @@ from phoropter.study.variants.tuning import Trial, list_trials
 from phoropter.study.variants.unusable_weights import UnusableWeights
 from phoropter.training.candidates.candidate import Candidate, find_conflict
 from phoropter.training.tables.id_table import digest_table_file
+from phoropter.training.tables.metadata_features import digest_metadata
 from phoropter.training.trained_on import raise_on_bundle_leak
 
 
@@ -125,9 +126,9 @@ def _load_variant(study: StudySpec, variant: SweepVariant, opened: dict[tuple[st
     checker = _CandidateChecker(study, candidates, len(opened[name].dataset.classes))
     for each, _ in candidates.values():
         checker.check_candidate(each)
-    unusable = UnusableWeights()
+    unusable, images = UnusableWeights(), opened[name]
     resolved = {
-        name: (resolve_backbones(each, size, study.base, unusable), settings) for name, (each, settings) in candidates.items()
+        name: (_resolve_candidate(each, images, study.base, unusable), settings) for name, (each, settings) in candidates.items()
     }
     unusable.raise_if_any()
     check_label_uses(study, opened[name].dataset, [each for each, _ in candidates.values()])
@@ -249,13 +250,19 @@ def preferred_image_size(candidate: Candidate, base: Path | None) -> int:
     return max(input_size, math.ceil(candidate.recipe.center_crop * 8 / 7)) if candidate.recipe.center_crop else input_size
 
 
+def _resolve_candidate(candidate: Candidate, images: ImageSet, base: Path | None, unusable: UnusableWeights) -> Candidate:
+    """The candidate with its weights, or its files and metadata, checked."""
+    if candidate.table is None:
+        return resolve_backbones(candidate, images.image_size, base, unusable)
+    table = digest_table_file(candidate.table, candidate.name, base)
+    return candidate.model_copy(update={"table": digest_metadata(table, candidate.name, images.data, images.dataset, base)})
+
+
 def resolve_backbones(candidate: Candidate, side: int, base: Path | None, unusable: UnusableWeights) -> Candidate:
     """The candidate with its weights checked, and its randomly initialised networks set to the size of the stored images.
 
     unusable: takes what is wrong with weights, so that all can be told at once
     """
-    if candidate.table is not None:
-        return candidate.model_copy(update={"table": digest_table_file(candidate.table, candidate.name, base)})
     if candidate.uses_onnxruntime:
         require_onnx_packages(f"candidate '{candidate.name}', feature_engine: onnxruntime,")
     input_size = candidate.recipe.center_crop or side

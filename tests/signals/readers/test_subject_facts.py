@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from phoropter.signals.readers.subject_facts import read_age_and_sex, read_subject_info
+from phoropter.signals.readers.subject_facts import read_age_and_sex, read_subject_info, select_known_in_labour
 
 HEADER = "100 2 360 650000\n100.dat 212 200 11 1024 995 0 0 MLII\n"
 TABLE = "Subject,Age,Gender,Recording year\nSubject00,21,F,2011\nSubject01,,M,2011\n"
@@ -33,3 +33,8 @@ def test_a_subject_is_found_in_the_table(tmp_path: Path) -> None:
     assert read_subject_info(tmp_path, "Subject01") == {"sex": "M"} and read_subject_info(tmp_path, "Subject7") == {}
     (tmp_path / "subject-info.csv").write_text("Subject\nSubject00\n")
     assert read_subject_info(tmp_path, "Subject00") == {}
+
+
+def test_facts_of_a_birth_are_those_known_before_it_is_over() -> None:
+    header = {"pH": 7.1, "Apgar1": 5.0, "Age": 30.0, "Parity": None, "Weight(g)": 3000.0, "II.stage": 10.0, "Deliv. type": 1.0}
+    assert select_known_in_labour(header) == {"Age": 30.0, "Parity": None}

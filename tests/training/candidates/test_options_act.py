@@ -166,7 +166,7 @@ RECIPE: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
 # Without a change above, and why
 EXEMPT = {
     # Tested in test_table_spec.py, tests/training/tables and tests/study/test_tables.py
-    **dict.fromkeys(("baseline", "features", "predictions", "classifier", "columns"), "they train no network"),
+    **dict.fromkeys(("baseline", "features", "predictions", "metadata", "classifier", "columns"), "they train no network"),
     "name": "for readers",
     **dict.fromkeys(("backbone", "fuse", "of", "student", "teacher", "recipe"), "which networks and recipe: what a candidate is"),
     "weights": "which network: tests/models/test_backbones.py",

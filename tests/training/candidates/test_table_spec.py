@@ -78,3 +78,45 @@ def test_the_network_on_samples_has_a_recipe_of_its_own_and_not_the_studys() -> 
     assert plain.identity() != longer.identity()
     renamed = plain.model_copy(update={"name": "other", "recipe": plain.recipe.with_changes(preset="mine")})
     assert renamed.identity() == plain.identity()
+
+
+def test_metadata_stand_alone_or_beside_features_under_a_classifier() -> None:
+    found = parse(
+        {"metadata": ["age", "sex"]},
+        {"metadata": ["age"], "classifier": "gradient-boosting"},
+        {"baseline": "hrv", "metadata": ["age"]},
+        {"features": "rad.csv", "metadata": ["age"]},
+    )
+    assert [c.name for c in found] == ["metadata", "metadata, gradient-boosting", "hrv + metadata", "rad + metadata"]
+    assert [c.table.kind_word for c in found if c.table] == ["metadata", "metadata", "baseline", "features"]
+    assert found[0].description == "metadata: age, sex, under a logistic regression"
+    assert found[2].description == "baseline: hrv, joined with the metadata age, under a logistic regression"
+    assert found[3].description == "features: read from a file, joined with the metadata age, under a logistic regression"
+    keys = [c.identity()["table"] for c in parse({"baseline": "hrv"}, {"baseline": "hrv", "metadata": ["age"]})]
+    assert "metadata" not in keys[0] and keys[1] == {**keys[0], "metadata": {"columns": ("age",), "digest": None}}
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"metadata": []}, "metadata"),
+        ({"metadata": ["age", "age"]}, "a column twice"),
+        ({"metadata": ["age"], "columns": {"id": "x"}}, "columns belongs to a file"),
+        ({"metadata": ["age"], "predictions": "a.csv"}, "predictions are finished"),
+        ({"metadata": ["age"], "baseline": "signal-1d"}, "reads samples alone"),
+        ({"metadata": ["age"], "backbone": "resnet18"}, "metadata belongs to"),
+        ({"metadata": ["age"], "frozen": True}, "frozen belongs to a network"),
+    ],
+)
+def test_metadata_that_would_have_no_effect_are_refused(entry: dict[str, object], words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        parse(entry)
+
+
+def test_an_average_needs_a_network_among_its_members() -> None:
+    members: list[object] = [{"metadata": ["age"]}, {"baseline": "hrv"}]
+    with pytest.raises(SpecError, match="none of its members has a network"):
+        parse(*members, {"fuse": ["metadata", "hrv"], "mode": "ensemble"})
+    network = {"backbone": "test_vit", "weights": "random", "name": "net"}
+    average = parse(*members, network, {"fuse": ["metadata", "net"], "mode": "ensemble"})[-1]
+    assert average.members == ("metadata", "net") and len(average.backbones) == 1

@@ -149,8 +149,8 @@ class CandidateResults:
 
     @property
     def table_kind(self) -> str:
-        """`baseline`, `features` or `imported` of a candidate without a network of pictures; empty of one with."""
-        kinds = {"baseline": "baseline", "features": "features", "predictions": "imported"}
+        """`baseline`, `features`, `imported` or `metadata` of a candidate without a network of pictures; empty of one with."""
+        kinds = {"baseline": "baseline", "features": "features", "predictions": "imported", "metadata": "metadata"}
         return next((kind for key, kind in kinds.items() if self._written_table.get(key)), "")
 
     @property

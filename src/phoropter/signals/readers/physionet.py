@@ -29,7 +29,7 @@ from phoropter.core.errors import DataError, MissingExtraError, cut_message, joi
 from phoropter.core.files import temporary_folder
 from phoropter.core.listed_files import ListedFiles
 from phoropter.signals.readers.edf import read_edf, read_edf_labels
-from phoropter.signals.readers.subject_facts import read_age_and_sex, read_subject_info
+from phoropter.signals.readers.subject_facts import read_age_and_sex, read_subject_info, select_known_in_labour
 from phoropter.signals.readers.wfdb_header import DEFAULT_RATE_NOTE, read_wfdb_text
 from phoropter.signals.recording import GAPS_NOTE, Events, Recording, Span, check_filled_length, find_channels
 
@@ -232,19 +232,19 @@ _SIGNED_OUTCOMES = ("BE", "BDecf")  # here -1 is a value; everywhere else it mea
 
 
 def read_ctu(path: Path) -> Recording:
-    """A CTU-UHB record: channels FHR (bpm) and UC, outcome from the header; every record is another mother."""
+    """A CTU-UHB record: channels FHR (bpm) and UC, all that the header states as its outcome; every record is another mother."""
     recording = read_wfdb(path, ("FHR", "UC"), rate_hz=4.0)
-    header = path.with_suffix(".hea").read_text(encoding="latin-1")
     try:
-        return replace(recording, site="UHB Brno", outcome=parse_ctu_outcome(header))
+        outcome = parse_ctu_outcome(path.with_suffix(".hea").read_text(encoding="latin-1"))
     except ValueError as error:
         raise DataError(f"{path.with_suffix('.hea')}: {error}") from None
+    return replace(recording, site="UHB Brno", outcome=outcome, about=select_known_in_labour(outcome))
 
 
 def parse_ctu_outcome(text: str) -> dict[str, float | str | None]:
     """The outcome lines `#Key   value` of a CTU-UHB header, also as wfdb writes them again (`# Key value`); None is unknown.
 
-    The neonatology block is marked "NotReadyYet" and left out. Raises ValueError for a value such as 7.1.4, which is no number.
+    The neonatology block, marked "NotReadyYet", is left out. Raises ValueError for a value such as 7.1.4, and for two of one key.
     """
     outcome: dict[str, float | str | None] = {}
     ready = True
@@ -256,8 +256,9 @@ def parse_ctu_outcome(text: str) -> dict[str, float | str | None]:
             ready = "NotReadyYet" not in comment
         elif ready and (match := _OUTCOME_LINE.fullmatch(comment)):
             key, value = " ".join(match[1].split()), float(match[2].replace(",", "."))
-            unknown = math.isnan(value) or (value == -1 and key not in _SIGNED_OUTCOMES)
-            outcome[key] = None if unknown else value
+            known = None if math.isnan(value) or (value == -1 and key not in _SIGNED_OUTCOMES) else value
+            if outcome.setdefault(key, known) != known:
+                raise ValueError(f"the outcome '{key}' is given twice, as {outcome[key]} and as {known}: keep one")
         elif ready and _BROKEN_OUTCOME.fullmatch(comment):
             raise ValueError(f"the outcome '{comment}' is no number: correct it, or write -1 where it is unknown")
     return outcome

@@ -1,8 +1,9 @@
-"""What a database states of its subjects beside the signals: sex and age, for subgroups; what is not stated is left out."""
+"""What a database states of its subjects beside the signals, such as sex and age; what is not stated is left out."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from phoropter.core.columns import clean_cell, find_columns, parse_number
@@ -10,6 +11,11 @@ from phoropter.core.text_table import read_text_table
 
 Facts = dict[str, float | str | None]
 SUBJECT_INFO_FILE = "subject-info.csv"  # of eegmat
+# Of CTU-UHB: not the lengths of the stages, the kind of delivery, its reasons, and the weight, which are known after the birth
+_KNOWN_IN_LABOUR = (
+    *("Gest. weeks", "Sex", "Age", "Gravidity", "Parity", "Diabetes", "Hypertension", "Preeclampsia", "Liq. praecox", "Pyrexia"),
+    *("Meconium", "Presentation", "Induced", "Rec. type"),
+)
 _AGE_AND_SEX = re.compile(r"^#\s*(-1|\d+) ([MF])\b", re.MULTILINE)
 
 
@@ -35,3 +41,8 @@ def read_subject_info(folder: Path, subject: str) -> Facts:
                 name: parse_number(text, table.decimal_comma) if name == "age" else text for name, text in stated.items() if text
             }
     return {}
+
+
+def select_known_in_labour(header: Mapping[str, float | str | None]) -> Facts:
+    """Of what a header of CTU-UHB states, what is known while the recording is made."""
+    return {name: header[name] for name in _KNOWN_IN_LABOUR if name in header}

@@ -61,10 +61,14 @@ def describe_average_cost(
     """`cost` of an average of finished runs, from theirs: the sums, the largest peak, and no epoch of its own.
 
     selected: where the members were chosen, by fits that count as training
+    Empty where a member was imported, whose costs nobody knows.
     """
+    if not all(costs):
+        return {}
     cost: dict[str, Any] = {name: sum(c.get(name, 0) for c in costs) for name in _SUMMED}
     cost["train_seconds"] += selected.seconds if selected else 0.0
-    cost["macs"] = None if any(c["macs"] is None for c in costs) else sum(c["macs"] for c in costs)
+    known_macs = [c["macs"] for c in costs if c.get("macs") is not None]  # a member without a network has none
+    cost["macs"] = sum(known_macs) if len(known_macs) == len(costs) else None
     cost["predict_images_per_s"] = round(n_test / max(cost["predict_seconds"], 1e-9), 1)
     cost["peak_memory_bytes"] = max(c["peak_memory_bytes"] for c in costs)
     for name in (f"answer_seconds_{count}" for count in ANSWER_BATCHES):

@@ -71,4 +71,4 @@ def load_clean(run_folder: Path) -> Predictions:
 
 def follows_from_rows(candidate: Candidate) -> bool:
     """Whether its answers are computed from pictures or samples: those of imported features and predictions are not."""
-    return candidate.table is None or candidate.table.baseline is not None
+    return candidate.table is None or candidate.table.file is None

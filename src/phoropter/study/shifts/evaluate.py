@@ -25,6 +25,7 @@ from phoropter.study.progress import ProgressCallback, ProgressEvent
 from phoropter.study.records.run_record import average_member_predictions
 from phoropter.study.shifts.asked_answers import AskedAnswers, load_clean
 from phoropter.training.shift.shifted_predictions import predict_shifted
+from phoropter.training.tables.metadata_features import join_metadata
 from phoropter.training.tables.row_features import compute_row_features
 from phoropter.training.tables.table_fit import FittedTable
 
@@ -108,17 +109,19 @@ class ShiftEvaluator:
         return self._opened[1], np.searchsorted(rows, run.split.test)
 
     def _measure_features(self, run: PlannedRun, corruption: Corruption, shifted: ShiftedRows) -> NDArray[np.float32]:
-        """(m, D) features of the baseline of all corrupted rows that are tested."""
+        """(m, D) features of all corrupted rows that are tested; metadata stay what they are."""
         table = run.candidate.table
         assert table is not None
-        name = digest([table.baseline, run.image_set.identity, corruption.key])
+        name = digest([table.identity(), run.image_set.identity, corruption.key])
         if name not in self._features:
             title = f"{table.baseline} at {corruption.words}"
 
             def report_progress(done: int, total: int) -> None:
                 self.on_progress(ProgressEvent("features", title, done, total))
 
-            base = self.planned.study.base
-            found = compute_row_features(table, shifted.dataset, shifted.pixels, self.cache, base, report_progress)
-            self._features[name] = found.values
+            base, images, own = self.planned.study.base, run.image_set, None
+            if table.baseline is not None:
+                own = compute_row_features(table, shifted.dataset, shifted.pixels, self.cache, base, report_progress)
+            rows = self.asked.list_tested_rows(images)
+            self._features[name] = join_metadata(own, table, images.data, images.dataset, base, rows).values
         return self._features[name]

@@ -82,6 +82,11 @@ def resolve_members(candidates: list[Candidate], written: Mapping[str, Candidate
         changes: dict[str, Any] = {"members": tuple(m.name for m in members)}
         changes["backbones"] = tuple(backbone for m in members for backbone in m.backbones)
         if fused.is_ensemble:
+            if not changes["backbones"]:
+                raise ValueError(
+                    f"candidate '{fused.name}': none of its members has a network, and an average needs one; name a network, or "
+                    "join metadata with a baseline by metadata: beside baseline:"
+                )
             if entry:
                 _raise_on_ignored_options(entry, fused, members)
             if fused.selects:
