@@ -61,6 +61,15 @@ def test_a_single_class_is_refused(zoo: Path) -> None:
         open_dataset(folder(zoo, exclude=["cat"]))
 
 
+def test_a_class_that_could_not_be_read_is_named_where_one_class_is_left(tmp_path: Path, draw: Draw) -> None:
+    draw(tmp_path / "zoo" / "cat" / "a.png")
+    (tmp_path / "zoo" / "dog").mkdir()
+    (tmp_path / "zoo" / "dog" / "a.heic").write_bytes(b"x")
+    words = r"only the class 'cat' has pictures \(left out as unusable: 1, the first dog/a\.heic: files in the format \.heic"
+    with pytest.raises(DataError, match=words):
+        open_dataset(folder(tmp_path / "zoo", on_bad_input="skip"))
+
+
 def test_groups_and_sites_are_read_from_paths(tmp_path: Path, draw: Draw) -> None:
     for i, name in enumerate(("well/brno-p1-a.png", "well/tokyo-p2-a.png", "ill/brno-p1-b.png")):
         draw(tmp_path / "set" / name, i)

@@ -84,7 +84,9 @@ def require_two_classes(dataset: Dataset) -> None:
     filled = [name for name, count in zip(dataset.classes, dataset.class_counts, strict=True) if count]
     if len(filled) < 2:
         found = f"only the class '{filled[0]}' has" if filled else "no class has"
-        raise DataError(f"{dataset.name}: {found} pictures; expected at least two classes with pictures in each")
+        left_out = dataset.problems
+        why = f" (left out as unusable: {len(left_out):,}, the first {left_out[0]})" if left_out else ""
+        raise DataError(f"{dataset.name}: {found} pictures{why}; expected at least two classes with pictures in each")
 
 
 def find_class(name: str, known: Sequence[str]) -> str:

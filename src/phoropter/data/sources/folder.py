@@ -109,10 +109,9 @@ def _find_empty_classes(scan: FolderScan, layout: FolderLayout, classes: tuple[s
     depth = len(layout.prefix)
     problems = []
     filled = {name[:end] for name in scan.picture_paths for end in range(1, len(name))}
-    filled |= {tuple(problem.where.split("/")) for problem in scan.unusable}  # they may contain pictures
-    for results in scan.results:
-        above = tuple(results.split("/"))
-        filled |= {above[:end] for end in range(1, len(above))}
+    for other in (*(problem.where for problem in scan.unusable), *scan.results):  # an unusable folder may contain pictures
+        above = tuple(other.split("/"))
+        filled |= {above[:end] for end in range(1, len(above) + 1)}
     for path in scan.folders:
         if path in filled or path[:depth] != layout.prefix:
             continue
