@@ -128,6 +128,18 @@ def test_a_gap_between_records_becomes_missing_samples(tmp_path: Path, kind: str
     np.testing.assert_allclose(recording.samples[0, 65 * RATE :], ECG[5 * RATE :], atol=1e-6)
 
 
+@pytest.mark.parametrize(("mark", "refused"), [(b"EDF+D", True), (b"EDF+C", False), (b"", False)])
+def test_a_file_with_gaps_that_does_not_say_where_is_refused(tmp_path: Path, mark: bytes, refused: bool) -> None:
+    file = write_edf(tmp_path / "a.edf")
+    content = file.read_bytes()
+    file.write_bytes(content[:192] + mark.ljust(44) + content[236:])
+    if not refused:
+        np.testing.assert_allclose(read_edf(file).samples[0], ECG, atol=0.001)
+        return
+    with pytest.raises(DataError, match=r"do not follow each other \(EDF\+D\), and no signal of annotations says when"):
+        read_edf(file)
+
+
 def test_a_gap_is_bounded_over_all_channels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A header of thousands of channels makes a gap that one channel may have fill the memory."""
     monkeypatch.setattr(recording, "MAX_FILLED_NUMBERS", 20 * 2000 * RATE)

@@ -45,7 +45,7 @@ class EdfHeader:
     """The header of a file; of the signals, one entry each, annotations included.
 
     record_count: data records in the file · record_s: length of one in seconds · offsets: of each signal in a record, in samples
-    plus:         whether data records have onsets (EDF+)
+    plus:         whether data records have onsets (EDF+) · has_gaps: whether the header says that they do not follow each other
     cut_bytes:    of an unfinished last data record, which is left out where the header has no count
     about:        sex and age in years of the subject, where the header states them
     """
@@ -56,6 +56,7 @@ class EdfHeader:
     record_s: float
     sample_bytes: int
     plus: bool
+    has_gaps: bool = False
     cut_bytes: int = 0
     about: Mapping[str, float | str | None] = field(default_factory=dict)
 
@@ -129,7 +130,8 @@ def _read_header(path: Path) -> EdfHeader:
     width = 3 if fixed[0] == 0xFF else 2
     records, cut = _count_records(path, size, fixed[236:244], _FIXED_BYTES * (count + 1), sum(counts) * width)
     plus = fixed[192:197].upper() in (b"EDF+C", b"EDF+D", b"BDF+C", b"BDF+D")
-    return EdfHeader(fields, counts, records, record_s, width, plus, cut, _describe_patient(fixed))
+    gaps = plus and fixed[196:197].upper() == b"D"
+    return EdfHeader(fields, counts, records, record_s, width, plus, gaps, cut, _describe_patient(fixed))
 
 
 def _describe_patient(fixed: bytes) -> dict[str, float | str | None]:
@@ -264,6 +266,10 @@ def _record_starts(path: Path, header: EdfHeader, records: NDArray[np.uint8], ra
     """(records,) the sample at which each record begins, by the onsets of EDF+ where the file has them."""
     plain = np.arange(header.record_count, dtype=np.int64) * count
     row = next((at for at, label in enumerate(header.labels) if label in _ANNOTATIONS), None)
+    if row is None and header.has_gaps:
+        raise _refusal(
+            path, "its header says that its data records do not follow each other (EDF+D), and no signal of annotations says when"
+        )
     if not header.plus or row is None:
         return plain
     onsets = np.empty(header.record_count)
