@@ -422,3 +422,11 @@ def test_an_outcome_that_is_no_number_is_named(tmp_path: Path, line: str) -> Non
     path = write_wfdb(tmp_path, "1001", ctg(), ["FHR", "UC"], comments=line + "\n")
     with pytest.raises(DataError, match=r"1001\.hea: the outcome .* is no number"):
         read_ctu(path)
+
+
+def test_an_outcome_with_two_values_is_refused(tmp_path: Path) -> None:
+    path = write_wfdb(tmp_path, "1001", ctg(), ["FHR", "UC"], comments="#pH 7.28\n#Apgar1 6\n#pH   7.28\n")
+    assert read_ctu(path).outcome == {"pH": 7.28, "Apgar1": 6.0}
+    path = write_wfdb(tmp_path, "1002", ctg(), ["FHR", "UC"], comments="#pH 7.28\n#pH 6.9\n")
+    with pytest.raises(DataError, match=r"1002\.hea: the outcome 'pH' is given twice, as 7\.28 and as 6\.9: keep one"):
+        read_ctu(path)
