@@ -23,6 +23,7 @@ from phoropter.study.plan import Plan, plan_study
 from phoropter.study.progress import ProgressEvent
 from phoropter.study.spec import read_study
 from phoropter.study.worker import ComputeOptions
+from phoropter.training.array_cache import FeatureEntryInfo, write_entry_info
 from phoropter.training.candidates.table_spec import SIGNAL_MACS
 from small_recordings import ECG_STUDY
 
@@ -98,6 +99,26 @@ def test_the_speed_of_a_pass_is_that_of_its_images_and_writing_the_network_is_co
     assert by_onnx.feature_seconds == pytest.approx(
         by_torch.feature_seconds + 2 * WRITING_SECONDS
     )  # random weights: of each seed
+
+
+def test_a_frozen_fusion_tells_the_speed_of_each_of_its_networks(tmp_path: Path) -> None:
+    """As two candidates of their own would: by their mean, a plan of either of them was off by as much as they differ."""
+    networks = ["test_resnet", "test_vit"]
+    entries = ", ".join(f"{{name: {name}, weights: random}}" for name in networks)
+    (tmp_path / "study.yaml").write_text(STUDY + f"  - {{fuse: [{entries}], mode: concat, frozen: true}}\n")
+    run = plan_study(read_study(tmp_path / "study.yaml")[0], tmp_path / "cache").runs[0]
+    took = dict(zip(networks, (2.0, 8.0), strict=True))
+    passes = {}
+    for name, seconds in took.items():
+        write_entry_info(tmp_path / "features" / name, FeatureEntryInfo(pixels="p", backbone=name, weights="random"))
+        passes[name] = {"seconds": seconds, "images": 1000, "batch": 16, "peak_memory_bytes": 1, "device": "cpu"}
+    gone = {"another, which is not in the cache": {**passes["test_vit"], "seconds": 99.0}}
+    note_speed(run, {"feature_passes": passes | gone}, None, tmp_path, "cpu", count_default_threads())
+    speeds = load_measured_speeds(tmp_path)
+    for name, seconds in took.items():
+        assert speeds.image_seconds(BackboneSpec(name=name, weights="random", size=32), 32, "cpu") == pytest.approx(
+            seconds / 1000
+        )
 
 
 def test_compiling_is_suggested_only_for_runs_long_enough_to_gain(tmp_path: Path) -> None:

@@ -129,4 +129,6 @@ def _print_measured(measured: MeasuredPlan) -> None:
         table.add_row(place.words or "(this process)", *times, str(place.processes), format_bytes(place.memory_bytes))
     print_line(to, f"measured in {format_duration(measured.took_s)}, by a few batches of each network:")
     to.print(table)
+    if any(place.processes > 1 for place in measured.places):
+        print_line(to, "not counted: that several processes slow one another by sharing memory, caches and the disk")
     print_line(to, f"disk: about {format_bytes(measured.result_bytes)} of results, beside the above")

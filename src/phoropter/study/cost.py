@@ -16,6 +16,7 @@ from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
 from phoropter.results.store import Store
 from phoropter.study.display.time_left import RunForecast, TimeLeft
+from phoropter.study.forecasts.head_products import count_head_products
 from phoropter.study.forecasts.measured_speeds import (
     MeasuredSpeeds,
     NetworkUse,
@@ -152,7 +153,7 @@ class _CostCounter:
         self.counted |= passes
         if clean in passes and self._has_features(run, backbone):
             passes.discard(clean)
-        recipe, width = run.candidate.recipe, catalog.describe_backbone(backbone).num_features or 1024
+        recipe, width = run.candidate.recipe, _count_features(backbone)
         images = len(passes) * len(run.image_set.dataset)
         self.feature_images += images
         self.feature_bytes += images * width * (4 if recipe.feature_dtype == "float32" else 2)
@@ -177,9 +178,9 @@ class _CostCounter:
     def _estimate_head(self, run: PlannedRun) -> float:
         """Seconds of the products of features and weights that a head on stored features takes."""
         recipe, classes = run.candidate.recipe, len(run.image_set.dataset.classes)
-        width = sum(catalog.describe_backbone(b).num_features or 1024 for b in run.candidate.backbones)
+        products = count_head_products(run.candidate, list(map(_count_features, run.candidate.backbones)), classes)
         passes = SOLVER_PASSES if recipe.l2_penalties else 3 * recipe.total_epochs * recipe.imbalance.n_bags
-        return passes * len(run.split.train) * width * classes / self.speeds.device_speed(self.device)
+        return passes * len(run.split.train) * products / self.speeds.device_speed(self.device)
 
     def _count_inner_fits(self, run: PlannedRun) -> float:
         """Seconds of the fits of members on inner folds, by which an average selects; each once."""
@@ -225,24 +226,46 @@ def follow_pace(
 def note_speed(run: PlannedRun, record: Mapping[str, Any], base: Path | None, cache: Path, device: str, threads: int) -> None:
     """Updates what is known of the speed of this machine by the record of a finished run, for the next estimate.
 
-    A run that trained a network tells its speed, the first run of a frozen candidate that of its passes.
+    A run that trained a network tells its speed, the first run of a frozen candidate that of its passes, network by network.
     threads: of this process, which may have a share of the machine alone
     """
     if "processes" in record:  # the speed of several, whose number another study need not have
         return
-    sides = [(b, catalog.resolve_side(b, base)) for b in run.candidate.backbones]
-    work = sum(estimate_work(b, side) for b, side in sides)
+    share, use = find_machine_share(device, threads), find_network_use(run.candidate)
+    work = {b.name: estimate_work(b, catalog.resolve_side(b, base)) for b in run.candidate.backbones}
     if run.candidate.stores_features:
-        passes = [PassCost.model_validate(p) for p in record.get("feature_passes", {}).values()] if run.is_first else []
-        here = [c.seconds_per_further_image for c in passes if c.device == device]
-        seconds = sum(here) * len(sides) / max(len(here), 1)
-    else:
-        seconds = record["cost"]["train_seconds"]
-        work *= sum(p.epochs * p.forward_passes for p in run.candidate.recipe.phases) * len(run.split.train)
-    if seconds > (0 if run.candidate.stores_features else 1):
-        share = find_machine_share(device, threads)
-        network = sides[0][0] if len(sides) == 1 else None
-        update_measured_speed(cache, device, work / seconds * share, network, use=find_network_use(run.candidate))
+        passes = _find_passes(run, record, cache, device) if run.is_first else {}
+        for backbone in {b.name: b for b in run.candidate.backbones}.values():
+            here = [cost.seconds_per_further_image for cost in passes.get(backbone.name, ())]
+            if sum(here) > 0:
+                speed = work[backbone.name] * len(here) / sum(here)
+                update_measured_speed(cache, device, speed * share, backbone, use=use)
+        return
+    seconds = record["cost"]["train_seconds"]
+    images = sum(p.epochs * p.forward_passes for p in run.candidate.recipe.phases) * len(run.split.train)
+    if seconds > 1:
+        network = run.candidate.backbones[0] if len(run.candidate.backbones) == 1 else None
+        total = sum(work[b.name] for b in run.candidate.backbones) * images
+        update_measured_speed(cache, device, total / seconds * share, network, use=use)
+
+
+def _find_passes(run: PlannedRun, record: Mapping[str, Any], cache: Path, device: str) -> dict[str, list[PassCost]]:
+    """Backbone → what each of its passes on this device took. Of a fusion the entries of the cache say whose a pass is."""
+    found: dict[str, list[PassCost]] = {}
+    for entry, plain in record.get("feature_passes", {}).items():
+        cost, names = PassCost.model_validate(plain), [b.name for b in run.candidate.backbones]
+        if len(names) > 1:
+            info = read_entry_info(cache / "features" / entry)
+            names = [] if info is None else [info.backbone]
+        if cost.device == device:
+            for name in names:
+                found.setdefault(name, []).append(cost)
+    return found
+
+
+def _count_features(backbone: BackboneSpec) -> int:
+    """Of a picture; a guess where the catalogue does not know."""
+    return catalog.describe_backbone(backbone).num_features or 1024
 
 
 def _find_kind(run: PlannedRun) -> RunKind:

@@ -12,6 +12,7 @@ import torch
 from click.testing import CliRunner
 
 from phoropter.cli import main
+from phoropter.commands import plan_command
 from phoropter.models import catalog
 from phoropter.results.store import Store
 from phoropter.study.cost import RUN_SECONDS
@@ -105,6 +106,16 @@ def test_gpus_are_a_place_of_their_own(planned: Plan, tmp_path: Path, monkeypatc
     cnn = RUN_SECONDS["trained"] + 2.0 * (40 + 3 * 2 * 80)
     vit = RUN_SECONDS["trained"] + 2.0 * (40 + 3 * 1 * 80)
     assert found.places[1].seconds == pytest.approx(cnn + vit + RUN_SECONDS["average"] + found.decode_seconds)
+
+
+def test_what_the_figures_of_several_processes_leave_out_is_said(
+    planned: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "not counted: that several processes slow one another by sharing memory, caches and the disk"
+    for threads in (4, 1):
+        plan_command._print_measured(measure(planned, tmp_path, monkeypatch, threads=threads))
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "(this process)" in shown and (words in shown) == (threads > 1)
 
 
 def test_threads_share_a_part_of_the_work() -> None:
