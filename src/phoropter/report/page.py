@@ -29,7 +29,7 @@ from phoropter.report.sections.study.controls import describe_failed_controls
 from phoropter.report.sections.study.statement import STATEMENT_FILE, build_statement
 from phoropter.report.summary import compare
 from phoropter.report.summary.clinical.collect import collect_clinical_results
-from phoropter.report.summary.collect import collect_summary
+from phoropter.report.summary.collect import collect_with_contributions
 from phoropter.report.summary.controls.control_results import ControlResult, collect_controls
 from phoropter.report.summary.model import StudySummary
 from phoropter.report.summary.questions import answer_questions
@@ -105,8 +105,8 @@ def read_report_input(folder: Path | str, progress: Callable[[int, int], None] |
     progress: called with (runs read, runs to read). Raises StoreError when the folder holds no finished run.
     """
     store = open_results(folder)
-    summary = collect_summary(store, progress)
-    shared = compare.SharedContributions(store, summary)
+    summary, contributions = collect_with_contributions(store, progress)
+    shared = compare.SharedContributions(store, summary, contributions)
     comparisons = compare.compare_candidates(store, summary, shared)
     answers = answer_questions(store, summary, comparisons.design, shared)
     clinical, controls = collect_clinical_results(store, summary), collect_controls(store, summary)

@@ -21,6 +21,7 @@ from phoropter.core.storage.checksums import CHECKSUM_FILE, find_damage
 from phoropter.core.storage.csv_cells import format_csv, read_csv_rows
 from phoropter.core.storage.npz_files import read_own_npz
 from phoropter.results.metrics.probabilities import to_probabilities
+from phoropter.results.metrics.sufficient_sums import LabelledProbabilities
 from phoropter.results.record_shapes import UNSEALED_FORMAT, RunShape, read_record_file, write_record_file
 
 WAY_OUT = "run the study again, which makes this run again"
@@ -55,6 +56,11 @@ class Predictions:
     def probabilities(self) -> NDArray[np.float64]:
         """(n, C) softmax of the logits, or the sigmoid of each of several labels, in float64."""
         return to_probabilities(self.logits, self.is_multi_label)
+
+    @cached_property
+    def labelled(self) -> LabelledProbabilities:
+        """Labels and probabilities as the metrics take them. Raises DataError where they do not fit."""
+        return LabelledProbabilities.from_arrays(self.labels, self.probabilities)
 
     def save(self, path: Path) -> None:
         """Writes an npz file whose bytes depend only on the arrays."""

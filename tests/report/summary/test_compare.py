@@ -12,7 +12,7 @@ from made_study import Made, make_study
 from numpy.typing import NDArray
 
 from phoropter.report.conclusion import write_conclusion
-from phoropter.report.summary.collect import collect_summary
+from phoropter.report.summary.collect import collect_summary, collect_with_contributions
 from phoropter.report.summary.compare import SharedContributions, collect_scores, compare_candidates
 from phoropter.report.summary.model import CandidateResults, RunSummary
 from phoropter.report.summary.questions import answer_questions
@@ -123,3 +123,8 @@ def test_what_pairs_and_questions_share_is_read_once_and_changes_no_answer(
     assert answer_questions(store, summary, pairs.design, shared) == answers
     assert sorted(read) == sorted(run.key for c in summary.candidates for run in c.runs)
     assert sorted(named) == sorted(run.key for run in summary.candidates[0].runs)
+    again, contributions = collect_with_contributions(store)
+    read.clear()  # what units contribute was found while the candidates were read: no file is opened for pairs
+    shared = SharedContributions(store, again, contributions)
+    assert compare_candidates(store, again, shared) == pairs and answer_questions(store, again, pairs.design, shared) == answers
+    assert not read

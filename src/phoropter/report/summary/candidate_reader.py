@@ -26,6 +26,7 @@ from phoropter.results.stats.calibration_error import estimate_calibration_error
 from phoropter.results.stats.estimand import Estimand, compute_values
 from phoropter.results.stats.held_out_rows import HeldOutRows
 from phoropter.results.stats.no_information import value_without_information
+from phoropter.results.stats.pairs.unit_contributions import ContributionReader, SplitKey, UnitContributions
 from phoropter.results.store import Predictions
 
 MAX_EXAMPLES = 12  # wrong answers of a candidate that are kept, and right ones
@@ -78,7 +79,10 @@ class SharedBootstrap:
 
 
 class CandidateReader:
-    """Reads candidates one by one and shares units and resamples between them. total: runs to be read, for the progress."""
+    """Reads candidates one by one and shares units and resamples between them. total: runs to be read, for the progress
+
+    contributions: reads what units contribute to the pairs, where pairs are compared
+    """
 
     def __init__(
         self, estimands: Mapping[str, Estimand], classes: tuple[str, ...], total: int, progress: ReadProgress | None
@@ -86,29 +90,34 @@ class CandidateReader:
         self.estimands, self.metrics, self.classes = estimands, tuple(estimands), classes
         self.total, self.done, self.progress = total, 0, progress
         self.grouped = False
-        self.known = ColumnCache()
+        self.contributions: ContributionReader | None = None
+        self.known, self._sites = ColumnCache(), ColumnCache()
         self._bootstrap = SharedBootstrap()
 
     def restricted_to(self, names: Iterable[str]) -> CandidateReader:
         """A reader of some of the metrics, with the units and resamples of this one; it reports no progress."""
         other = copy(self)
         other.estimands = {name: self.estimands[name] for name in names}
-        other.metrics, other.progress = tuple(other.estimands), None
+        other.metrics, other.progress, other.contributions = tuple(other.estimands), None, None
         return other
 
-    def read_candidate(self, name: str, planned: int, settings: dict[str, Any], runs: Sequence[ReadableRun]) -> CandidateResults:
-        """Raises StoreError for a run with unreadable files."""
+    def read_candidate(
+        self, name: str, planned: int, settings: dict[str, Any], runs: Sequence[ReadableRun]
+    ) -> tuple[CandidateResults, UnitContributions | None]:
+        """Its figures, and where pairs are compared, what its units contribute: both while its rows are held.
+
+        Raises StoreError for a run with unreadable files.
+        """
         candidate = CandidateResults(name, planned, settings, confusion=np.zeros((len(self.classes),) * 2, dtype=np.int64))
         read: list[_RunRows] = []
         externals: list[Predictions] = []
         for run in runs:
             predictions = read_checked_predictions(run, len(self.classes))
-            labelled = LabelledProbabilities.from_arrays(predictions.labels, predictions.probabilities)
             external = run.load_predictions("external")
             externals += [external] if external else []
-            line = self._summarize_run(run, predictions, labelled, external)
+            line = self._summarize_run(run, predictions, external)
             candidate.runs.append(line)
-            self._accumulate_run(candidate, run, predictions, labelled)
+            self._accumulate_run(candidate, run, predictions)
             read.append(_RunRows(predictions, self._number_units(predictions), line.split[:2]))
             self.done += 1
             if self.progress:
@@ -117,11 +126,15 @@ class CandidateReader:
         self._estimate_values(candidate, rows)
         self._describe_rows(candidate, rows, [r.predictions for r in read])
         candidate.external_test = self._score_external_ensemble(externals) if externals else None
-        return candidate
+        return candidate, self._read_contributions(candidate, [r.predictions for r in read])
 
-    def _summarize_run(
-        self, run: ReadableRun, predictions: Predictions, labelled: LabelledProbabilities, external: Predictions | None
-    ) -> RunSummary:
+    def _read_contributions(self, candidate: CandidateResults, read: Sequence[Predictions]) -> UnitContributions | None:
+        if self.contributions is None:
+            return None
+        predictions = {tested_rows(line): of_run for line, of_run in zip(candidate.runs, read, strict=True)}
+        return self.contributions.read_candidate(predictions, {key: key[1] for key in predictions})
+
+    def _summarize_run(self, run: ReadableRun, predictions: Predictions, external: Predictions | None) -> RunSummary:
         record = run.record
         part = record["split"]
         return RunSummary(
@@ -131,17 +144,15 @@ class CandidateReader:
             0 if predictions.groups is None else len(self.known.find_unique(predictions.groups)[0]),
             int(part["n_train"]) + int(part.get("n_validation") or 0),
             int(part["n_test"]),
-            self._compute_scores(labelled) | self._stored_scores(record),
-            self._compute_scores(LabelledProbabilities.from_arrays(external.labels, external.probabilities)) if external else {},
+            self._compute_scores(predictions.labelled) | self._stored_scores(record),
+            self._compute_scores(external.labelled) if external else {},
             {k: v for k, v in record["cost"].items() if v is not None},
             {k: v for k, v in record.items() if k not in ("classes", "metrics", "cost")},
         )
 
-    def _accumulate_run(
-        self, candidate: CandidateResults, run: ReadableRun, predictions: Predictions, labelled: LabelledProbabilities
-    ) -> None:
+    def _accumulate_run(self, candidate: CandidateResults, run: ReadableRun, predictions: Predictions) -> None:
         """Adds the rows of one run to the counts of its candidate."""
-        size = len(self.classes)
+        size, labelled = len(self.classes), predictions.labelled
         if not labelled.is_multi_label:
             pairs = np.bincount(labelled.labels * size + labelled.predicted_labels, minlength=size * size)
             candidate.confusion += pairs.reshape(size, size)
@@ -181,13 +192,13 @@ class CandidateReader:
             candidate.calibration_line = estimate_calibration_line(rows)
         if METRICS[self.metrics[0]].unavailable:
             return
-        for column in ("groups", "sites"):
-            names = [getattr(p, column) for p in read]
-            if all(n is not None for n in names):
-                scores = score_units(
-                    self.estimands[self.metrics[0]], rows.labels, rows.probabilities, np.concatenate(names), rows.repeats
-                )
-                setattr(candidate, f"{column[:-1]}_scores", scores)
+        first = self.estimands[self.metrics[0]]
+        if all(p.groups is not None for p in read):
+            candidate.group_scores = score_units(first, rows.labelled, list(self.known.seen), rows.unit_names, rows.repeats)
+        sites = [p.sites for p in read]
+        if all(names is not None for names in sites):
+            site_of = np.concatenate([self._sites.number_units(names) for names in sites if names is not None])
+            candidate.site_scores = score_units(first, rows.labelled, list(self._sites.seen), site_of, rows.repeats)
 
     def _score_external_ensemble(self, externals: list[Predictions]) -> ExternalTest:
         ensemble = compare.ensemble_predictions(externals)
@@ -211,6 +222,11 @@ class CandidateReader:
         return self.known.number_units(predictions.ids if predictions.groups is None else predictions.groups)
 
 
+def tested_rows(line: RunSummary) -> SplitKey:
+    """How comparisons name the test rows of a run, and its round."""
+    return line.test_rows_digest, line.split[:2]
+
+
 def read_checked_predictions(run: ReadableRun, n_classes: int) -> Predictions:
     """Raises StoreError where they are missing or are not those of `n_classes` classes."""
     found = run.load_predictions()
@@ -223,13 +239,16 @@ def _join_rows(read: Sequence[_RunRows]) -> HeldOutRows:
     """In the order of the runs, which all candidates share; rounds by (seed, repeat)."""
     rounds = {name: number for number, name in enumerate(dict.fromkeys(r.repeat for r in read))}
     sizes = [len(r.units) for r in read]
-    return HeldOutRows(
-        np.concatenate([r.predictions.labels for r in read]).astype(np.int64, copy=False),
-        np.concatenate([r.predictions.probabilities for r in read]),
+    labelled = LabelledProbabilities.join([r.predictions.labelled for r in read])
+    rows = HeldOutRows(
+        labelled.labels,
+        labelled.probabilities,
         np.concatenate([r.units for r in read]),
         np.repeat(np.arange(len(read)), sizes),
         np.repeat([rounds[r.repeat] for r in read], sizes),
     )
+    vars(rows)["labelled"] = labelled  # with the answers that were found run by run
+    return rows
 
 
 def _find_examples(

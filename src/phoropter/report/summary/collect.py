@@ -17,9 +17,11 @@ from phoropter.report.summary.candidate_reader import CandidateReader, ReadProgr
 from phoropter.report.summary.convergence import find_not_converged
 from phoropter.report.summary.majority_class import read_baseline
 from phoropter.report.summary.model import UNSEEN, CandidateResults, Ints, StudySummary
+from phoropter.results.metrics.metric_record import MetricRecord
 from phoropter.results.metrics.registry import METRICS, list_metrics, metric_names, register_stored_metric
 from phoropter.results.metrics.sufficient_sums import count_answers
 from phoropter.results.stats.estimand import Estimand, choose_estimand
+from phoropter.results.stats.pairs.unit_contributions import ContributionReader, UnitContributions
 from phoropter.results.store import Run, Store
 
 DEFAULT_METRICS = ("accuracy", "macro_f1", "log_loss", "brier", "ece")
@@ -30,6 +32,21 @@ MAX_RANKED_CLASSES, MAX_RANKED_SCORES = 20, 15_000_000
 
 def collect_summary(store: Store, progress: ReadProgress | None = None) -> StudySummary:
     """Reads a results folder. Raises StoreError when it holds no finished run, or a run with unreadable files."""
+    return _read_study(store, progress, contributing=False)[0]
+
+
+def collect_with_contributions(
+    store: Store, progress: ReadProgress | None = None
+) -> tuple[StudySummary, dict[str, UnitContributions]]:
+    """The same, and what the units of each candidate contribute to the ranking metric by its estimand, where it has derivatives:
+    what pairs are compared by. Each file is read once for both.
+    """
+    return _read_study(store, progress, contributing=True)
+
+
+def _read_study(
+    store: Store, progress: ReadProgress | None, contributing: bool
+) -> tuple[StudySummary, dict[str, UnitContributions]]:
     study = store.study
     for described in study.get("custom_metrics", ()):
         register_stored_metric(described)
@@ -45,19 +62,17 @@ def collect_summary(store: Store, progress: ReadProgress | None = None) -> Study
     most = max(of_candidate.values(), key=len)
     estimands = _choose_estimands(_choose_metrics(study, len(classes)), supports)
     reader = CandidateReader(estimands, classes, len(runs), progress)
+    ranked = estimands[reader.metrics[0]]
+    if contributing and not METRICS[ranked.metric].unavailable:
+        reader.contributions = ContributionReader(ranked.metric, ranked.kind == "pooled")
     baseline = read_baseline(reader, most, [supports[_split_name(run)] for run in most])
-    candidates: list[CandidateResults] = []
-    for name, finished in of_candidate.items():
-        if finished:
-            settings = dict(planned[name][0].get("settings") or {})
-            candidates.append(reader.read_candidate(name, len(planned[name]), settings, finished))
-    for candidate in candidates:
-        candidate.not_converged = find_not_converged(candidate, candidates)
-    ranking = METRICS[reader.metrics[0]]
-    candidates.sort(
-        key=lambda e: (not e.is_complete, _leaderboard_key(e.metric_mean(ranking.name), ranking.higher_is_better), e.name)
-    )
-    return StudySummary(
+    read = [
+        reader.read_candidate(name, len(planned[name]), dict(planned[name][0].get("settings") or {}), finished)
+        for name, finished in of_candidate.items()
+        if finished
+    ]
+    candidates = _rank_candidates([candidate for candidate, _ in read], METRICS[ranked.metric])
+    summary = StudySummary(
         store.folder,
         study,
         candidates,
@@ -69,6 +84,17 @@ def collect_summary(store: Store, progress: ReadProgress | None = None) -> Study
         [name for name, finished in of_candidate.items() if not finished],
         estimands,
         baseline,
+    )
+    return summary, {candidate.name: of_units for candidate, of_units in read if of_units is not None}
+
+
+def _rank_candidates(candidates: list[CandidateResults], ranking: MetricRecord) -> list[CandidateResults]:
+    """The best first, incomplete ones last. Says which are not trained to the end, as the others show."""
+    for candidate in candidates:
+        candidate.not_converged = find_not_converged(candidate, candidates)
+    return sorted(
+        candidates,
+        key=lambda c: (not c.is_complete, _leaderboard_key(c.metric_mean(ranking.name), ranking.higher_is_better), c.name),
     )
 
 

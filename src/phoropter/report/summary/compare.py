@@ -14,6 +14,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from phoropter.report.summary.candidate_reader import tested_rows
 from phoropter.report.summary.guessing import find_uninformed
 from phoropter.report.summary.model import CandidateResults, RunSummary, StudySummary
 from phoropter.results.metrics.registry import METRICS
@@ -41,12 +42,20 @@ class CandidateComparisons:
 
 
 class SharedContributions:
-    """What the units of each candidate contribute, read once for each metric and estimand, however many questions ask for it."""
+    """What the units of each candidate contribute, read once for each metric and estimand, however many questions ask for it.
 
-    def __init__(self, store: Store, summary: StudySummary) -> None:
+    known: by the ranking metric and its estimand, where they were read with the candidates' own figures
+    """
+
+    def __init__(self, store: Store, summary: StudySummary, known: Mapping[str, UnitContributions] | None = None) -> None:
         self.store, self.summary = store, summary
         self._read: dict[tuple[str, bool], dict[str, UnitContributions]] = {}
         self._known_rows: KnownRows = {}
+        if known is not None:
+            estimand = summary.estimands[summary.metrics[0]]
+            self._read[estimand.metric, estimand.kind == "pooled"] = {
+                c.name: known[c.name] for c in summary.candidates if c.name in known
+            }
 
     def read_all(self, metric: str, pooled: bool) -> dict[str, UnitContributions]:
         """Candidate → contributions, without those that have none. pooled: whether the estimand is that of all rows of a round"""
@@ -108,7 +117,7 @@ def collect_scores(
 
     known_rows: where the names of rows are kept for other candidates on the same ones
     """
-    named: dict[SplitKey, RunSummary] = {(line.test_rows_digest, line.split[:2]): line for line in candidate.runs}
+    named: dict[SplitKey, RunSummary] = {tested_rows(line): line for line in candidate.runs}
     keys = {split: line.key for split, line in named.items()}
     scores = {split: line.metrics[metric] for split, line in named.items()}
     rounds: dict[SplitKey, Hashable] = {split: line.split[:2] for split, line in named.items()}

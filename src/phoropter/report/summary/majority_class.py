@@ -67,7 +67,7 @@ def read_baseline(reader: CandidateReader, runs: list[Run], supports: list[Ints]
     constant = [ConstantRun(run, frequencies) for run in runs]
     # a user's metric may not be meant for constant answers, and says itself what it is worth without information
     own = [name for name in reader.metrics if METRICS[name].direct_value is not None or METRICS[name].unavailable]
-    baseline = reader.restricted_to(m for m in reader.metrics if m not in own).read_candidate(
+    baseline, _ = reader.restricted_to(m for m in reader.metrics if m not in own).read_candidate(
         BASELINE_NAME, len(runs), {}, constant
     )
     labels = np.repeat(np.arange(len(support)), support)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from phoropter.results.intervals.bootstrap import weighted_mean
-from phoropter.results.metrics.by_group import score_by_group
-from phoropter.results.metrics.sufficient_sums import Floats, Ints, count_answers
-from phoropter.results.stats.estimand import Estimand, unit_can_carry
+from phoropter.results.metrics.by_group import score_parts
+from phoropter.results.metrics.distinct_values import number_values
+from phoropter.results.metrics.registry import get_metric
+from phoropter.results.metrics.sufficient_sums import Ints, LabelledProbabilities
+from phoropter.results.stats.estimand import Estimand, units_can_carry
 
 MIN_SHARE = 0.5  # of the units that must carry a metric, for it to be shown by unit: else those shown are a selection
 
@@ -39,28 +40,33 @@ class UnitScores:
         return len(self.values) > 1 and len(self.values) >= MIN_SHARE * len(self.row_counts)
 
 
-def score_units(estimand: Estimand, labels: Ints, probabilities: Floats, names: NDArray[Any], repeats: Ints) -> UnitScores:
-    """labels (N,), probabilities (N, C), names (N,) of the unit of each row, repeats (N,) its round."""
-    every = count_answers(labels, probabilities.shape[1])
-    unique, counts = np.unique(names, return_counts=True)
-    row_counts = dict(zip(map(str, unique), counts.tolist(), strict=True))
-    found: dict[str, list[tuple[float, int]]] = {}
+def score_units(
+    estimand: Estimand, rows: LabelledProbabilities, units: Sequence[str], unit_of: Ints, repeats: Ints
+) -> UnitScores:
+    """units: (U,) names · unit_of: (N,) the number of each row's · repeats: (N,) its round"""
+    metric, counts = get_metric(estimand.metric), np.bincount(unit_of, minlength=len(units))
+    found: dict[int, list[tuple[float, int]]] = {}
     for number in np.unique(repeats):
-        rows = np.flatnonzero(repeats == number)
-        rows = rows[np.isin(names[rows], _carrying_units(estimand.metric, labels[rows], names[rows], every))]
-        for score in score_by_group(estimand.metric, labels[rows], probabilities[rows], names[rows]) if len(rows) else ():
-            if np.isfinite(score.value):
-                found.setdefault(score.group, []).append((score.value, score.n_rows))
-    means = {unit: weighted_mean(np.array([v for v, _ in each]), np.array([n for _, n in each])) for unit, each in found.items()}
-    return UnitScores(dict(sorted(means.items())), row_counts)
+        of_round = np.flatnonzero(repeats == number)
+        supports = _count_by_unit(rows.select_rows(of_round), unit_of[of_round], len(units))
+        carries = units_can_carry(estimand.metric, supports, rows.answer_counts)
+        inside = of_round[carries[unit_of[of_round]]]
+        if len(inside):
+            shown, member = number_values(unit_of[inside])
+            values = score_parts(metric, rows.select_rows(inside), member, len(shown))
+            for unit, value, size in zip(shown.tolist(), values.tolist(), np.bincount(member).tolist(), strict=True):
+                if np.isfinite(value):
+                    found.setdefault(unit, []).append((value, size))
+    in_order = sorted(np.flatnonzero(counts).tolist(), key=units.__getitem__)
+    means = {units[u]: weighted_mean(*map(np.array, zip(*found[u], strict=True))) for u in in_order if u in found}
+    return UnitScores(means, {units[u]: int(counts[u]) for u in in_order})
 
 
-def _carrying_units(metric: str, labels: Ints, names: NDArray[Any], every: Ints) -> NDArray[Any]:
-    unique, member = np.unique(names, return_inverse=True)
-    if labels.ndim == 2:
-        supports = np.zeros((len(unique), len(every)), dtype=np.int64)
-        np.add.at(supports, member, np.concatenate([labels, 1 - labels], axis=1))
-    else:
-        pairs = member * len(every) + labels
-        supports = np.bincount(pairs, minlength=len(unique) * len(every)).reshape(len(unique), len(every))
-    return unique[[unit_can_carry(metric, support, every) for support in supports]]
+def _count_by_unit(rows: LabelledProbabilities, unit_of: Ints, count: int) -> Ints:
+    """(U, A) `count_answers` of the rows of each unit."""
+    n_answers = len(rows.answer_counts)
+    if rows.is_multi_label:
+        supports = np.zeros((count, n_answers), dtype=np.int64)
+        np.add.at(supports, unit_of, np.concatenate([rows.labels, 1 - rows.labels], axis=1))
+        return supports
+    return np.bincount(unit_of * n_answers + rows.labels, minlength=count * n_answers).reshape(count, n_answers)

@@ -12,7 +12,7 @@ rest would take 16 GB.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -60,6 +60,15 @@ class LabelledProbabilities:
         if truth.size and not (values.min() >= 0 and np.abs(values @ np.ones(values.shape[1]) - 1).max() < 1e-3):
             raise DataError("each row of probabilities must be at least 0 and add up to 1: pass logits through softmax first")
         return cls(truth.astype(np.int64, copy=False), values)
+
+    @classmethod
+    def join(cls, parts: Sequence[LabelledProbabilities]) -> LabelledProbabilities:
+        """One after another, with the answers that were found already."""
+        labels = np.concatenate([part.labels for part in parts]).astype(np.int64, copy=False)
+        joined = cls(labels, np.concatenate([part.probabilities for part in parts]))
+        if all("predicted_labels" in vars(part) for part in parts):
+            vars(joined)["predicted_labels"] = np.concatenate([part.predicted_labels for part in parts])
+        return joined
 
     def select_rows(self, rows: Ints) -> LabelledProbabilities:
         """Some rows by their numbers, in ascending order, with their answers: no copy where they stand side by side."""
@@ -140,6 +149,12 @@ class MetricSums:
     def total_column(self) -> Floats:
         """(M, 1) every row once."""
         return np.bincount(self.sum_index, self.values, minlength=self.n_sums).astype(np.float64)[:, None]
+
+    def part_columns(self, parts: Ints, count: int) -> Floats:
+        """(M, P) the sums of each part by itself, added in the order of its rows. parts: (N,) of each row, 0..P-1"""
+        cells = self.sum_index * count + parts[self.row_index]
+        sums = np.bincount(cells, self.values, minlength=self.n_sums * count).astype(np.float64)
+        return sums.reshape(self.n_sums, count)
 
     def unit_gradient(self, gradient: Floats, units: Ints, count: int) -> Floats:
         """(M,) derivatives by the sums → (U,) derivatives by the weights of the units."""

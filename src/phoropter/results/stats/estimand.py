@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from phoropter.results.intervals.bootstrap import RESAMPLES, Bootstrap, UnitRows, weighted_mean
 from phoropter.results.metrics import sufficient_sums
@@ -173,13 +174,13 @@ def can_carry(metric: MetricRecord, support: Ints, every: Ints) -> bool:
     return bool(support[every > 0].min(initial=support.sum()) >= metric.min_rarest)
 
 
-def unit_can_carry(name: str, support: Ints, every: Ints) -> bool:
-    """Whether a group or site with (C,) `support` rows of each class can be shown by this metric.
+def units_can_carry(name: str, supports: Ints, every: Ints) -> NDArray[np.bool_]:
+    """(U,) whether each group or site, with (U, C) `supports` rows of each class, can be shown by this metric.
 
     It needs MIN_RAREST rows, and for a metric of a set all classes of the study, whose (C,) rows are `every`.
     """
-    complete = get_metric(name).mean_over_rows or bool((support[every > 0] > 0).all())
-    return bool(support.sum() >= MIN_RAREST) and complete
+    enough = supports.sum(axis=1) >= MIN_RAREST
+    return np.asarray(enough if get_metric(name).mean_over_rows else enough & (supports[:, every > 0] > 0).all(axis=1))
 
 
 def compute_values(estimands: Sequence[Estimand], rows: HeldOutRows) -> dict[str, float]:

@@ -153,7 +153,7 @@ class ContributionReader:
     def __init__(self, name: str, pooled: bool = False) -> None:
         self.metric, self.pooled = get_metric(name), pooled
         self._layouts: dict[str, EntryLayout] = {}
-        self._units: dict[Hashable, tuple[NDArray[np.str_], Ints]] = {}  # by the name of the test rows
+        self._units: dict[Hashable, _Units] = {}  # by the name of the test rows
 
     def read_candidate(
         self, predictions: Mapping[SplitKey, Predictions], rounds: Mapping[SplitKey, Hashable] | None = None
@@ -178,10 +178,10 @@ class ContributionReader:
     def _read_splits(self, predictions: Mapping[SplitKey, Predictions]) -> list[_Run]:
         runs = []
         for key, sheet in predictions.items():
-            rows, (names, unit_of) = _check_rows(sheet), self._find_units(key[0], sheet)
+            rows, units = sheet.labelled, self._find_units(key[0], sheet)
             if not self.metric.undefined_reason(rows):
-                value, slopes = self.metric.compute_unit_gradient(rows, unit_of, len(names))
-                runs += [] if np.isnan(value) else [_Run(key, value, names, slopes)]
+                value, slopes = self.metric.compute_unit_gradient(rows, units.unit_of, len(units.names))
+                runs += [] if np.isnan(value) else [_Run(key, value, units, slopes)]
         return runs
 
     def _read_pooled(self, predictions: Mapping[SplitKey, Predictions], of_round: Mapping[SplitKey, Hashable]) -> list[_Run]:
@@ -191,37 +191,34 @@ class ContributionReader:
             sheets, units = [], []
             for key in keys:
                 sheet = predictions[key]
-                sheets.append(_check_rows(sheet))
+                sheets.append(sheet.labelled)
                 units.append(self._find_units(key[0], sheet))
-            starts = np.cumsum([0, *(len(names) for names, _ in units)])
-            rows = LabelledProbabilities(
-                np.concatenate([r.labels for r in sheets]), np.concatenate([r.probabilities for r in sheets])
-            )
+            starts = np.cumsum([0, *(len(of.names) for of in units)])
+            rows = LabelledProbabilities.join(sheets)
             if self.metric.undefined_reason(rows):
                 continue
-            entry_of = np.concatenate([unit_of + start for (_, unit_of), start in zip(units, starts, strict=False)])
+            entry_of = np.concatenate([of.unit_of + start for of, start in zip(units, starts, strict=False)])
             value, slopes = self.metric.compute_unit_gradient(rows, entry_of, int(starts[-1]))
-            for key, sheet_rows, (names, _), first, last in zip(keys, sheets, units, starts[:-1], starts[1:], strict=True):
+            for key, sheet_rows, of, first, last in zip(keys, sheets, units, starts[:-1], starts[1:], strict=True):
                 own = slopes[first:last] * len(keys)
                 share = len(sheet_rows.labels) * len(keys) / len(rows.labels)
-                runs += [] if np.isnan(value) else [_Run(key, value + float(own.sum()), names, own, share)]
+                runs += [] if np.isnan(value) else [_Run(key, value + float(own.sum()), of, own, share)]
         return runs
 
-    def _find_units(self, rows: Hashable, sheet: Predictions) -> tuple[NDArray[np.str_], Ints]:
-        """The sorted names of the units of the test rows of this name (groups where known, else ids), and each row's number."""
+    def _find_units(self, rows: Hashable, sheet: Predictions) -> _Units:
+        """Of the test rows of this name: groups where known, else ids."""
         if rows not in self._units:
             column = sheet.ids if sheet.groups is None else sheet.groups
             names, unit_of = np.unique(column.astype(np.str_), return_inverse=True)
-            self._units[rows] = names, unit_of.astype(np.int64)
+            self._units[rows] = _Units(names, unit_of.astype(np.int64), digest_array(names))
         return self._units[rows]
 
     def _share_layout(self, runs: list[_Run], rounds: list[Hashable]) -> EntryLayout:
-        names = np.concatenate([run.units for run in runs])
         splits = tuple(run.key[0] for run in runs)
-        key = digest([[repr(s) for s in splits], [repr(r) for r in rounds], [len(r.units) for r in runs], digest_array(names)])
+        key = digest([[repr(s) for s in splits], [repr(r) for r in rounds], [run.units.digest for run in runs]])
         if key not in self._layouts:
-            units, unit_of = np.unique(names, return_inverse=True)
-            split_of = np.repeat(np.arange(len(runs)), [len(run.units) for run in runs])
+            units, unit_of = np.unique(np.concatenate([run.units.names for run in runs]), return_inverse=True)
+            split_of = np.repeat(np.arange(len(runs)), [len(run.units.names) for run in runs])
             number = {r: i for i, r in enumerate(dict.fromkeys(rounds))}
             round_of = np.array([number[r] for r in rounds], dtype=np.int64)
             self._layouts[key] = EntryLayout(key, splits, round_of, split_of, unit_of.astype(np.int64), units)
@@ -229,12 +226,21 @@ class ContributionReader:
 
 
 @dataclass(frozen=True, eq=False)
+class _Units:
+    """Of some test rows. names: (u,) sorted · unit_of: (n,) the number of each row's · digest: of the names"""
+
+    names: NDArray[np.str_]
+    unit_of: Ints
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
 class _Run:
-    """One run: its value, the sorted names of its units, and the derivative of the value by the weight of each."""
+    """One run: its value, its units, and the derivative of the value by the weight of each."""
 
     key: SplitKey
     value: float
-    units: NDArray[np.str_]
+    units: _Units
     slopes: Floats
     share: float = 1.0
 
@@ -245,7 +251,3 @@ def _average_runs(runs: list[_Run]) -> _Run:
         return runs[0]
     slopes = np.mean([run.slopes for run in runs], axis=0)
     return _Run(runs[0].key, float(np.mean([run.value for run in runs])), runs[0].units, slopes, runs[0].share)
-
-
-def _check_rows(sheet: Predictions) -> LabelledProbabilities:
-    return LabelledProbabilities.from_arrays(sheet.labels, sheet.probabilities)
