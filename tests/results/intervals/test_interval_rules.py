@@ -12,7 +12,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from phoropter.results.intervals.bootstrap import Bootstrap
 from phoropter.results.intervals.bootstrap_intervals import bootstrap_interval
-from phoropter.results.intervals.interval_rules import choose_interval, student_quantile
+from phoropter.results.intervals.interval_rules import choose_interval, clip_difference, student_quantile
 from phoropter.results.metrics import registry
 from phoropter.results.metrics.probabilities import softmax
 
@@ -203,3 +203,9 @@ def test_coverage_of_five_groups():
         found = bootstrap_interval("accuracy", labels, answer_rows(right, labels), groups, resamples=2)
         covered += found.low <= 0.9 <= found.high
     assert 0.93 <= covered / 400 <= stats.binom.ppf(0.999, 400, 0.97) / 400
+
+
+def test_a_difference_is_bounded_by_the_values_that_differ() -> None:
+    assert clip_difference(-4.4, 5.5, (0.0, 1.0)) == (-1.0, 1.0) and clip_difference(-4.4, 0.5, (-1.0, 1.0)) == (-2.0, 0.5)
+    assert clip_difference(-4.4, 5.5, (0.0, np.inf)) == (-4.4, 5.5)
+    assert np.isnan(clip_difference(np.nan, np.nan, (0.0, 1.0))).all(), "no interval stays none"

@@ -30,7 +30,8 @@ from phoropter.deploy.export.proof import Reference, measure_difference
 from phoropter.deploy.predict import Bundle
 from phoropter.models.inference.onnx_exporter import quiet_exporter
 from phoropter.results.intervals.bootstrap import Bootstrap
-from phoropter.results.intervals.interval_rules import MIN_UNITS, exact_bound, stretched_percentiles
+from phoropter.results.intervals.interval_rules import MIN_UNITS, clip_difference, exact_bound, stretched_percentiles
+from phoropter.results.metrics.registry import get_metric
 
 QuantisationKind = Literal["static", "dynamic"]
 CALIBRATION_BATCH = 8
@@ -233,5 +234,6 @@ def _compare_metric(
         high = 1 - exact_bound(count if name == "accuracy" else bootstrap.rows.design.n_rarest, _LEVEL)
         low = -high
     elif count >= MIN_UNITS and len(values):
-        low, high = stretched_percentiles(before.estimate - after.estimate, values, count, _LEVEL)
+        bounds = stretched_percentiles(before.estimate - after.estimate, values, count, _LEVEL)
+        low, high = clip_difference(*bounds, get_metric(name).value_range)
     return MetricLoss(name, before.estimate, after.estimate, low, high)

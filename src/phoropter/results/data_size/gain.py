@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.seeds import named_generator
 from phoropter.results.data_size.power_law import MIN_SIZES, PowerLaw, fit_power_law
-from phoropter.results.intervals.interval_rules import MIN_UNITS, stretched_percentiles
+from phoropter.results.intervals.interval_rules import MIN_UNITS, clip_difference, stretched_percentiles
 from phoropter.results.metrics.metric_record import MetricRecord
 
 Floats = NDArray[np.float64]
@@ -91,7 +91,7 @@ def estimate_gain(curve: SizeCurve) -> DataGain:
         return DataGain(None, None, None, "too few independent units were tested for an interval")
     known = known + _draw_training_noise(curve, errors, known)
     fallen = known[:, 0] - known[:, -1]
-    seen = _bound(float(errors[0] - errors[-1]), fallen, curve.n_units)
+    seen = _bound(curve, float(errors[0] - errors[-1]), fallen)
     if sizes < MIN_SIZES:
         return DataGain(None, seen, None, f"a power law needs {MIN_SIZES} sizes, and there are {sizes}")
     law = fit_power_law(curve.sizes, errors)
@@ -99,13 +99,14 @@ def estimate_gain(curve: SizeCurve) -> DataGain:
         return DataGain(None, seen, law, "the curve does not improve by more than its uncertainty")
     last = float(curve.sizes[-1])
     gains = fit_power_law(curve.sizes, known).predict_gain(last)
-    gain = _bound(float(law.predict_gain(last)[0]), gains, curve.n_units)
+    gain = _bound(curve, float(law.predict_gain(last)[0]), gains)
     return DataGain(Bounded(gain.value, max(0.0, gain.low), gain.high), seen, law)
 
 
-def _bound(value: float, replicates: Floats, n_units: int) -> Bounded:
-    low, high = stretched_percentiles(value, replicates, n_units, 0.95)
-    return Bounded(value, float(low), float(high))
+def _bound(curve: SizeCurve, value: float, replicates: Floats) -> Bounded:
+    """Of a difference between errors of the curve's metric."""
+    bounds = stretched_percentiles(value, replicates, curve.n_units, 0.95)
+    return Bounded(value, *clip_difference(*bounds, curve.metric.value_range))
 
 
 def _draw_training_noise(curve: SizeCurve, errors: Floats, replicates: Floats) -> Floats:

@@ -145,6 +145,16 @@ def stretched_percentiles(estimate: float, values: Floats, n_units: int, level: 
     return float(estimate + (low - estimate) * stretch), float(estimate + (high - estimate) * stretch)
 
 
+def clip_difference(low: float, high: float, value_range: tuple[float, float]) -> tuple[float, float]:
+    """Bounds of a difference without what no two values in this range can differ by.
+
+    Student's t and stretched percentiles of few units know no bounds: of an AUC they may say that another is better by 1.3.
+    What is cut off holds no true difference, so that the interval covers as often as before.
+    """
+    most = value_range[1] - value_range[0]
+    return max(low, -most), min(high, most)
+
+
 def exact_bound(n: int, level: float) -> float:
     """Lower bound of a mean of values in [0, 1] that was 1 in all n independent units: P(all 1) is at most mean^n."""
     return float(((1 - level) / 2) ** (1 / max(n, 1)))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phoropter.results.intervals.bootstrap import Bootstrap, BootstrapReplicates
-from phoropter.results.intervals.interval_rules import MIN_UNITS, ConfidenceInterval, stretched_percentiles
+from phoropter.results.intervals.interval_rules import MIN_UNITS, ConfidenceInterval, clip_difference, stretched_percentiles
 from phoropter.results.metrics.registry import get_metric
 from phoropter.results.metrics.sufficient_sums import Floats
 
@@ -53,4 +53,5 @@ def _bound_difference(
     known = drawn[~np.isnan(drawn)]
     if before.n_units < MIN_UNITS or len(known) < len(drawn) / 2:
         return float("nan"), float("nan")
-    return stretched_percentiles(sign * (before.estimate - after.estimate), known, before.n_units, level)
+    bounds = stretched_percentiles(sign * (before.estimate - after.estimate), known, before.n_units, level)
+    return clip_difference(*bounds, get_metric(before.metric).value_range)

@@ -15,7 +15,7 @@ import numpy as np
 from phoropter.core.errors import StoreError, did_you_mean
 from phoropter.core.seeds import named_generator
 from phoropter.results.intervals.bootstrap import RESAMPLES
-from phoropter.results.intervals.interval_rules import MIN_UNITS, ConfidenceInterval, stretched_percentiles
+from phoropter.results.intervals.interval_rules import MIN_UNITS, ConfidenceInterval, clip_difference, stretched_percentiles
 from phoropter.results.intervals.resampling import resampled_sums
 from phoropter.results.metrics.registry import get_metric, metric_names, register_stored_metric
 from phoropter.results.stats.estimand import Estimand, choose_common_estimand, paired_influences
@@ -87,7 +87,8 @@ def _compute_gap(candidate: str, name: str, a: HeldOutRows, b: HeldOutRows, opti
         method = f"no interval: {count} independent units, at least {MIN_UNITS} are needed"
     elif not np.isnan(difference):
         values = difference + (resampled_sums(slopes, named_generator(seed, "gap"), resamples) - slopes.sum())
-        low, high = stretched_percentiles(difference, values, count, level)
+        bounds = stretched_percentiles(difference, values, count, level)
+        low, high = clip_difference(*bounds, get_metric(name).value_range)
     interval = ConfidenceInterval(difference, low, high, level, method, count)
     return ProtocolGap(candidate, name, within_group, group_held_out, difference, interval, estimand)
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError
 from phoropter.results.intervals.bootstrap import UnitRows
+from phoropter.results.intervals.interval_rules import clip_difference
 from phoropter.results.metrics.ranking import Ranking
 from phoropter.results.metrics.sufficient_sums import Floats
 
@@ -57,13 +58,9 @@ class PairedTest:
     n_counted: int = 0
 
     def with_bounds_within(self, value_range: tuple[float, float]) -> PairedTest:
-        """The same with an interval that holds no difference between two values in this range, which there cannot be.
-
-        Student's t of few splits knows no bounds: of an AUC it may say that another is better by 1.3. What is cut off holds no
-        true difference, so that the interval covers as often as before.
-        """
-        most = value_range[1] - value_range[0]
-        return replace(self, low=max(self.low, -most), high=min(self.high, most))
+        """The same with an interval that holds no difference between two values in this range, which there cannot be."""
+        low, high = clip_difference(self.low, self.high, value_range)
+        return replace(self, low=low, high=high)
 
 
 def corrected_resampled_ttest(differences: Floats | list[float], test_to_train: float, level: float = 0.95) -> PairedTest:
