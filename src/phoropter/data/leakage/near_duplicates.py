@@ -4,7 +4,9 @@ An image is described by its 16 × 16 lowest DCT coefficients (the block that Za
 deviation from the mean in units of the standard deviation. What all images share (the frame of a chart, a centred digit, a sky)
 thereby carries no weight, and fine detail counts as much as large shapes, in which unrelated photographs often agree.
 Two steps: the signs of the 64 lowest coefficients form a 64-bit hash, and all pairs of hashes are compared by Hamming distance;
-the few close pairs are confirmed by the correlation of all coefficients.
+the few close pairs are confirmed by the correlation of all coefficients. The time grows with the square of N, which MAX_ROWS and
+MAX_ROWS_TURNED bound. Hashes that differ in 12 of 64 bits agree in no quarter but for 3 bits, and to look up all such quarters in
+tables takes longer than to compare all pairs, of which a core does 10⁹ a second.
 
 Left out: local features, which would find tighter crops and images within images at a hundred times the cost; and a network's
 features (feature_duplicates.py), which also find two images of one kind similar.
@@ -175,10 +177,9 @@ def _hash_signs(white: Floats) -> NDArray[np.uint64]:
 def _find_close_hashes(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> Iterator[Rows]:
     """Blocks of (P, 2) positions i < j whose hashes first[i] and second[j] differ in at most MAX_HAMMING bits.
 
-    Every pair is compared, in blocks that fit the processor's cache.
+    Every pair is compared, in blocks that fit the processor's cache; no more is held than the close pairs of one.
     """
     tall, wide = _BLOCK_SHAPE
-    close_pairs: list[Rows] = []
     for top in range(0, len(first), tall):
         column = first[top : top + tall, None]
         for left in range(top, len(second), wide):
@@ -186,11 +187,8 @@ def _find_close_hashes(first: NDArray[np.uint64], second: NDArray[np.uint64]) ->
             if near.any():
                 i, j = np.nonzero(near)
                 upper = j + left > i + top
-                close_pairs.append(np.stack([i[upper] + top, j[upper] + left], axis=1).astype(np.int64))
-        if sum(map(len, close_pairs)) >= 2**15 or top + tall >= len(first):
-            for block in close_pairs:
+                block = np.stack([i[upper] + top, j[upper] + left], axis=1).astype(np.int64)
                 yield from (block[start : start + 2**15] for start in range(0, len(block), 2**15))
-            close_pairs = []
 
 
 def _chance_correlation(white: Floats) -> float:
