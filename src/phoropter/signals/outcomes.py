@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from phoropter.core.errors import DataError, SpecError, did_you_mean, join_words
 
 OUTCOME_CLASSES = ("normal", "high-risk")
+BIRTH_OUTCOMES = ("pH", "BDecf", "pCO2", "BE", "Apgar", "Apgar1", "Apgar5")  # measured after the birth, wherever they are written
 
 Outcome = Mapping[str, float | str | None]
 

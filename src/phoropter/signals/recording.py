@@ -72,7 +72,7 @@ class Recording:
     source: Path | None = None
     truth: Mapping[str, Any] = field(default_factory=dict)  # what a simulator knows and no reader could
     notes: tuple[str, ...] = ()  # what reading changed or left out, in words that many recordings may share
-    about: Mapping[str, float | str | None] = field(default_factory=dict)  # of the subject and known beforehand, such as sex and age
+    about: Mapping[str, float | str | None] = field(default_factory=dict)  # of the subject, known beforehand: sex, age …
 
     def __post_init__(self) -> None:
         if self.samples.ndim != 2 or len(self.channels) != len(self.samples) or len(self.units) != len(self.samples):

@@ -23,10 +23,10 @@ def write_manifest(folder: Path) -> DataSpec:
 
 
 def write_recordings(folder: Path) -> DataSpec:
-    lines = ["path,rate_hz,about.age,outcome.pH,outcome.NICU"]
+    lines = ["path,rate_hz,about.age,outcome.pH,outcome.NICU,about.apgar5"]
     for number in range(6):
         (folder / f"{number}.csv").write_text("ECG\n" + "\n".join(str(np.sin(i + number)) for i in range(60)))
-        lines.append(f"{number}.csv,1,{30 + number},{7.0 + 0.3 * (number % 2)},0")
+        lines.append(f"{number}.csv,1,{30 + number},{7.0 + 0.3 * (number % 2)},0,9")
     (folder / "list.csv").write_text("\n".join(lines))
     window = {"length_s": 10, "gap_s": 0}
     return DataSpec.model_validate(
@@ -55,6 +55,7 @@ def test_a_manifest_has_its_further_columns(tmp_path: Path, column: str, words: 
     [
         ("pH", r"'pH' of list makes the classes \(pH<=7.15\); leave it out"),
         ("nicu", "'NICU' of list is an outcome, known with what the study predicts or after it"),
+        ("Apgar5", "'apgar5' of list is an outcome"),
         ("weeks", "list has no column 'weeks'; choose age"),
     ],
 )

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from phoropter.signals.readers.subject_facts import read_age_and_sex, read_subject_info, select_known_in_labour
+from phoropter.signals.readers.subject_facts import (
+    read_age_and_sex,
+    read_personal_information,
+    read_subject_info,
+    select_known_in_labour,
+)
 
 HEADER = "100 2 360 650000\n100.dat 212 200 11 1024 995 0 0 MLII\n"
 TABLE = "Subject,Age,Gender,Recording year\nSubject00,21,F,2011\nSubject01,,M,2011\n"
@@ -38,3 +43,10 @@ def test_a_subject_is_found_in_the_table(tmp_path: Path) -> None:
 def test_facts_of_a_birth_are_those_known_before_it_is_over() -> None:
     header = {"pH": 7.1, "Apgar1": 5.0, "Age": 30.0, "Parity": None, "Weight(g)": 3000.0, "II.stage": 10.0, "Deliv. type": 1.0}
     assert select_known_in_labour(header) == {"Age": 30.0, "Parity": None}
+
+
+def test_personal_information_is_read_as_wesad_writes_it(tmp_path: Path) -> None:
+    text = "### Personal information ###\nAge: 25\nHeight (cm): 175\nGender: male\nDominant hand:\n\nDo you feel ill today? NO\n"
+    (tmp_path / "S2_readme.txt").write_text(text)
+    assert read_personal_information(tmp_path / "S2_readme.txt") == {"age": 25.0, "height_cm": 175.0, "sex": "male"}
+    assert read_personal_information(tmp_path / "S3_readme.txt") == {}

@@ -59,6 +59,13 @@ def test_every_kind_of_number_is_accepted(tmp_path: Path, kind: str) -> None:
     assert recording.channel("ECG")[:3].tolist() == [0, 1, 2]
 
 
+def test_the_text_beside_a_subject_states_who_it_is(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    assert wesad.read_wesad_subject(path).about == {}
+    path.with_name("S2_readme.txt").write_text("Age: 27\nGender: male\n")
+    assert wesad.read_wesad_subject(path, tmp_path / "cache").about == {"age": 27.0, "sex": "male"}
+
+
 def test_tasks_name_classes(tmp_path: Path) -> None:
     recording = wesad.read_wesad_subject(write(tmp_path))
     rule = WindowRule(length_s=1, step_s=1)

@@ -14,7 +14,7 @@ from phoropter.data.recordings.dataset import RenderedPictures
 from phoropter.data.source import resolve_path
 from phoropter.data.sources.manifest import MANIFEST_COLUMNS, make_row_id
 from phoropter.data.spec import DataSpec
-from phoropter.signals.outcomes import list_outcome_keys
+from phoropter.signals.outcomes import BIRTH_OUTCOMES, list_outcome_keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +63,10 @@ def read_stated_columns(data: DataSpec, base: Path | None, dataset: Dataset) -> 
 def _read_facts(pictures: RenderedPictures, name: str, row_keys: list[str]) -> StatedColumns:
     """Facts of the subjects (`about`); outcomes are refused, because they are known with the label or after it."""
     recordings, rule = pictures.windows.recordings, pictures.windows.view.outcome
-    known = dict.fromkeys(fact for recording in recordings for fact in recording.about)
+    after = {name.casefold() for name in BIRTH_OUTCOMES}
+    known = dict.fromkeys(fact for recording in recordings for fact in recording.about if fact.casefold() not in after)
     cells = {fact: {r.id: clean_cell(r.about.get(fact)) for r in recordings} for fact in known}
-    outcomes = dict.fromkeys(fact for recording in recordings for fact in recording.outcome if fact not in known)
+    outcomes = dict.fromkeys(fact for r in recordings for fact in (*r.outcome, *r.about) if fact not in known)
     asked = list_outcome_keys(rule) if rule else ()
     reasons = {
         fact: f"makes the classes ({rule})" if fact in asked else "is an outcome, known with what the study predicts or after it"

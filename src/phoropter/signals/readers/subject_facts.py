@@ -16,6 +16,13 @@ _KNOWN_IN_LABOUR = (
     *("Gest. weeks", "Sex", "Age", "Gravidity", "Parity", "Diabetes", "Hypertension", "Preeclampsia", "Liq. praecox", "Pyrexia"),
     *("Meconium", "Presentation", "Induced", "Rec. type"),
 )
+_PERSONAL = {  # of WESAD: as its files write it → our name
+    "age": "age",
+    "height (cm)": "height_cm",
+    "weight (kg)": "weight_kg",
+    "gender": "sex",
+    "dominant hand": "dominant_hand",
+}
 _AGE_AND_SEX = re.compile(r"^#\s*(-1|\d+) ([MF])\b", re.MULTILINE)
 
 
@@ -46,3 +53,18 @@ def read_subject_info(folder: Path, subject: str) -> Facts:
 def select_known_in_labour(header: Mapping[str, float | str | None]) -> Facts:
     """Of what a header of CTU-UHB states, what is known while the recording is made."""
     return {name: header[name] for name in _KNOWN_IN_LABOUR if name in header}
+
+
+def read_personal_information(file: Path) -> Facts:
+    """`age`, `height_cm`, `weight_kg`, `sex` and `dominant_hand` of a subject of WESAD, by lines such as `Age: 27`; empty without
+    the file. Its answers about the day of the recording are left out."""
+    if not file.is_file():
+        return {}
+    pairs = (line.partition(":") for line in file.read_text(encoding="utf-8", errors="replace").splitlines())
+    found = {
+        _PERSONAL[key]: text
+        for name, _, value in pairs
+        if (key := clean_cell(name).casefold()) in _PERSONAL
+        if (text := clean_cell(value))
+    }
+    return {name: parse_number(text) for name, text in found.items()}

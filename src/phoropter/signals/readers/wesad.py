@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from phoropter.core.errors import DataError, cut_message
 from phoropter.core.files import atomic_write, digest_file, format_bytes
 from phoropter.signals.readers.safe_pickle import load_arrays_file
+from phoropter.signals.readers.subject_facts import read_personal_information
 from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording, codes_to_spans, read_recordings
 
 RATE_HZ = 700.0
@@ -58,7 +59,8 @@ def read_wesad_subject(path: Path, cache: Path | None = None) -> Recording:
             f"{path}: it holds subject {subject!r}, expected {path.stem!r} as in its name: is it a copy of another file?"
         )
     spans = codes_to_spans(codes, CONDITION_NAMES, IGNORED_CODES, str(path))
-    return Recording(subject, subject, ecg[None], ("ECG",), ("mV",), RATE_HZ, spans=spans, source=path)
+    about = read_personal_information(path.with_name(f"{subject}_readme.txt"))
+    return Recording(subject, subject, ecg[None], ("ECG",), ("mV",), RATE_HZ, spans=spans, source=path, about=about)
 
 
 def read_wesad_folder(root: Path, cache: Path | None = None, on_bad_input: OnBadInput = "stop") -> LoadedRecordings:
