@@ -96,7 +96,7 @@ def predict_command(
     if as_json and to_stdout:
         raise SpecError("--json and -o - both write to standard output: keep one")
     if out and not to_stdout:
-        check_output_format(out)
+        check_output_format(out, paths)
     engine = rest["engine"] if maps is None else _require_torch(rest["engine"])
     with trust_results_if(trust_code, bundle):
         answering = open_answering_bundle(bundle, engine, device=device, views=views)

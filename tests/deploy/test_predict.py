@@ -431,14 +431,17 @@ def test_the_command_line_predicts_files_of_a_named_database_if_its_code_is_trus
 def test_standard_output_holds_the_table_alone_and_missing_paths_are_listed(pictures: tuple[Store, Path], tmp_path: Path) -> None:
     store, folder = pictures
     bundle = load_kept(store, "plain")[0].folder
-    arguments = ["predict", str(bundle), str(folder / "dark"), str(tmp_path / "gone.png"), "-o", "-", "--device", "cpu"]
+    (tmp_path / "empty").mkdir()
+    paths = [str(folder / "dark"), str(tmp_path / "gone.png"), str(tmp_path / "empty")]
+    arguments = ["predict", str(bundle), *paths, "-o", "-", "--device", "cpu"]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     rows = list(csv.DictReader(result.stdout.splitlines()))
     assert result.exit_code == 0 and len(rows) == 8 and all(row["id"].endswith(".png") for row in rows)
     assert "left out: " in result.stderr and "gone.png: there is nothing" in result.stderr
+    assert "empty: there is no image in this folder" in result.stderr
     refused = CliRunner().invoke(main, [*arguments, "--on-bad-input", "stop"])
     assert refused.exit_code == 2 and "there is nothing at" in refused.output
-    unknown = CliRunner().invoke(main, [*arguments[:4], "-o", "table.xlsx"])
+    unknown = CliRunner().invoke(main, [*arguments[:5], "-o", "table.xlsx"])
     assert unknown.exit_code == 2 and "predictions are written as" in unknown.output
 
 

@@ -79,6 +79,15 @@ def test_another_ending_is_refused() -> None:
         check_output_format(Path("p.xlsx"))
 
 
+def test_an_input_is_not_replaced_by_its_predictions(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("time,ECG\n")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "r.csv")
+    for out in ("r.csv", "link.csv"):
+        with pytest.raises(SpecError, match=f"{out} is one of the inputs"):
+            check_output_format(tmp_path / out, [tmp_path / "absent.csv", tmp_path / "r.csv"])
+    check_output_format(tmp_path / "p.csv", [tmp_path / "r.csv"])
+
+
 def test_a_table_that_cannot_be_written_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(SpecError, match=r"folder\.csv is a folder; give the name of a file"):

@@ -78,7 +78,7 @@ def open_pictures(paths: Sequence[Path], classes: tuple[str, ...], on_bad_input:
     """Image files, and all images below folders → a Dataset without labels.
 
     Ids are paths relative to the folder where only one is given, else paths as given; of DICOM files, opaque names. Raises
-    DataError for a path where there is nothing, and for an unreadable folder under "stop".
+    DataError for a path where there is nothing, and for an unreadable or empty folder under "stop".
     """
     names: dict[str, str] = {}
     problems: list[InputProblem] = []
@@ -88,6 +88,10 @@ def open_pictures(paths: Sequence[Path], classes: tuple[str, ...], on_bad_input:
             problems += walk.collect_problems(on_bad_input)
             inside = {normalize_unicode("/".join(name)): "/".join(name) for name in walk.picture_paths}
             single = len(paths) == 1
+            if not inside and on_bad_input == "stop":
+                raise DataError(f"{path}: there is no image; expected files such as .jpg or .png")
+            if not inside:
+                problems.append(InputProblem(path.as_posix(), "there is no image in this folder"))
             names |= {i if single else f"{path.as_posix()}/{i}": str((path / name).absolute()) for i, name in inside.items()}
         elif path.is_file():
             names[path.as_posix()] = str(path.absolute())

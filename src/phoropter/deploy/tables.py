@@ -8,7 +8,7 @@ and `decision`, where the bundle has a threshold for such answers.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,15 @@ Row = dict[str, Any]
 FORMATS = (".csv", ".parquet", ".jsonl")
 
 
-def check_output_format(file: Path) -> None:
-    """Raises SpecError for a file whose name ends in no known format, and DiskError, before anything is computed."""
+def check_output_format(file: Path, inputs: Sequence[Path] = ()) -> None:
+    """Raises SpecError for a file whose name ends in no known format and for one of the inputs, which it would replace, and
+    DiskError, before anything is computed."""
     if file.suffix.lower() not in FORMATS:
         raise SpecError(f"{file}: predictions are written as {join_words(FORMATS)}; give a file with one of these endings, or -")
     if file.is_dir():
         raise SpecError(f"{file} is a folder; give the name of a file for the predictions")
+    if file.exists() and any(path.exists() and path.samefile(file) for path in inputs):
+        raise SpecError(f"{file} is one of the inputs, which the predictions would replace; give another file for them")
     require_writable_place(file)
 
 
