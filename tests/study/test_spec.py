@@ -156,8 +156,17 @@ FROZEN, TRAINED = "{backbone: test_vit, frozen: true}", "test_vit"
         ("{feature_dtype: float16}", TRAINED, "feature_dtype .* changes no candidate: none stores features; say frozen: true"),
         ("{preset: scratch, feature_engine: onnxruntime}", TRAINED, "feature_engine .* none stores features"),
         ("{feature_dtype: float16}", "{backbone: test_vit, recipe: finetune}", "feature_dtype .* none stores features"),
-        ("{epochs: 3}", FROZEN, "epochs .* changes no candidate: each has a recipe of its own, a frozen one `probe`; give it in"),
-        ("{batch_size: 8, lr: 1e-3}", "{backbone: test_vit, recipe: scratch}", "batch_size .* each has a recipe of its own"),
+        (
+            "{feature_dtype: float16}",
+            "{backbone: test_vit, frozen: true, recipe: probe}",
+            "feature_dtype .* all have recipes of their own",
+        ),
+        (
+            "{epochs: 3}",
+            FROZEN,
+            "epochs .* changes no candidate: all have recipes of their own \\(frozen ones `probe`\\), or none; give it in",
+        ),
+        ("{batch_size: 8, lr: 1e-3}", "{backbone: test_vit, recipe: scratch}", "batch_size .* all have recipes of their own"),
     ],
 )
 def test_a_word_of_the_studys_recipe_that_nobody_reads_is_refused(tmp_path: Path, recipe: str, candidate: str, why: str) -> None:
@@ -184,6 +193,9 @@ def test_how_features_are_stored_reaches_frozen_candidates_and_probes_of_a_scree
     """They take `probe` in place of a recipe that trains all, and lost it there."""
     (study,) = read_study(written(tmp_path, study_of("{feature_dtype: float16}", FROZEN)))
     assert [(c.recipe.preset, c.recipe.feature_dtype) for c in study.parsed_candidates] == [("probe", "float16")]
+    fusion = "{fuse: [test_vit, test_resnet], mode: concat, frozen: true}"
+    (study,) = read_study(written(tmp_path, study_of("{feature_dtype: float16}", fusion)))
+    assert [(c.recipe.preset, c.recipe.feature_dtype) for c in study.parsed_candidates] == [("logistic", "float16")]
     (study,) = read_study(written(tmp_path, study_of("{feature_engine: onnxruntime}", TRAINED, "screening: true")))
     assert [c.uses_onnxruntime for c in make_probe_candidates(study)] == [True]
 

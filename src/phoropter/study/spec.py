@@ -167,14 +167,15 @@ class StudySpec(Spec):
 
         unasked: words that none needs to read
         """
-        self.parsed_candidates  # noqa: B018  which refuses what it cannot parse
+        candidates = self.parsed_candidates
         varied = {*self.sweep, *(self.tune.grid if self.tune else ())}
         if self.screening is not None or not varied.isdisjoint(_DECIDE_STORING):
             return
         written = [n for n in self.recipe if n not in ("preset", *unasked)] if isinstance(self.recipe, dict) else FEATURE_FIELDS
         if word := find_idle_word(self.candidates, self.recipe, written):
-            why = "each has a recipe of its own, a frozen one `probe`; give it in that of a candidate"
-            why = "none stores features; say frozen: true" if word in FEATURE_FIELDS else why
+            why = "all have recipes of their own (frozen ones `probe`), or none; give it in that of a candidate"
+            if word in FEATURE_FIELDS and not any(candidate.stores_features for candidate in candidates):
+                why = "none stores features; say frozen: true"
             where = self.source.describe_location(("recipe", word))
             raise SpecError(f"{where}: {word} in the study's recipe changes no candidate: {why}, or leave it out")
 

@@ -66,7 +66,7 @@ def _settle_frozen_recipe(recipe: Recipe, fusion: FusionSpec, head: HeadSpec, *,
         return head_only_recipe(recipe, own)
     if recipe.trains_head_alone and (can_be_solved or not recipe.l2_penalties):
         return head_only_recipe(recipe, own)
-    return PRESETS["logistic" if can_be_solved else "probe"]
+    return PRESETS["logistic" if can_be_solved else "probe"].with_features_of(recipe)
 
 
 def resolve_members(candidates: list[Candidate], written: Mapping[str, CandidateEntry]) -> None:
