@@ -230,6 +230,8 @@ def test_paths_and_pictures_are_read(tmp_path: Path, fitted: VisionClassifier) -
         ("a.png", r"X is one picture \(str\), expected several"),
         (["gone.png", "b.png"], r"X, row 0 \(gone.png\): the file cannot be read: No such file"),
         ([Image.new("L", (4, 4)), 7], "X, row 1: the picture is int"),
+        ([np.zeros((8, 8, 3), np.uint8), None], "X, row 1: the picture is NoneType"),
+        (np.zeros((0, 8, 8, 3)), r"X has shape \(0, 8, 8, 3\): expected at least one picture"),
         (np.zeros((4, 3, 8, 8)), r"channels last: X.transpose\(0, 2, 3, 1\)"),
         (np.zeros((4, 8, 8, 4)), "leave the alpha channel out"),
     ],

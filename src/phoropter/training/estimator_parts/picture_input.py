@@ -56,7 +56,7 @@ def _list_items(X: Any) -> list[Any] | None:
         X = X.ravel().tolist()
     if not isinstance(X, (list, tuple)) or not X:
         return None
-    shapes = {np.shape(item) for item in X if isinstance(item, np.ndarray)}
+    shapes = {np.shape(item) if isinstance(item, np.ndarray) else None for item in X}
     pictures = any(isinstance(item, (str, Path, Image.Image)) for item in X) or len(shapes) > 1
     return list(X) if pictures else None
 
@@ -156,6 +156,8 @@ def _check_images(X: Any) -> NDArray[np.uint8]:
         elif array.ndim == 4 and array.shape[-1] == 4:
             way_out = "leave the alpha channel out: X[..., :3]"
         raise InputError(f"X has shape {array.shape}: expected images as (N, H, W) or (N, H, W, 3); {way_out}")
+    if not array.size:
+        raise InputError(f"X has shape {array.shape}: expected at least one picture")
     if array.dtype.kind == "f":
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
             raise InputError("X holds floats that are outside 0..1 or not finite: scale them to 0..1, or give uint8")
