@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from phoropter.core.errors import StoreError
 from phoropter.results.exclusions import ExclusionStep, make_step, read_steps
 
 
@@ -21,3 +22,8 @@ def test_counts_add_up_or_are_refused() -> None:
 def test_study_json_gives_the_same_steps() -> None:
     steps = (make_step("recordings", 5, {"lost": 2, "of no class": 1}, 4), make_step("windows", 9, {}))
     assert read_steps(json.loads(json.dumps([step.plain() for step in steps]))) == steps
+    for damage in ({"kept": 6}, {"left_out": [["lost"]]}, {"found": "many"}):
+        with pytest.raises(StoreError, match=r"dataset\.exclusions: .*; run the study again"):
+            read_steps([{**steps[0].plain(), **damage}])
+    with pytest.raises(StoreError, match="'unit'"):
+        read_steps([{}])

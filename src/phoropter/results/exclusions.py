@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from phoropter.core.errors import StoreError, cut_message
+
 
 @dataclass(frozen=True)
 class ExclusionStep:
@@ -45,14 +47,17 @@ def make_step(unit: str, kept: int, left_out: Mapping[str, int], groups: int | N
 
 
 def read_steps(written: Iterable[Mapping[str, Any]]) -> tuple[ExclusionStep, ...]:
-    """The steps of a study.json. Raises ValueError where counts do not add up."""
-    return tuple(
-        ExclusionStep(
-            str(step["unit"]),
-            int(step["found"]),
-            tuple((str(reason), int(count)) for reason, count in step["left_out"]),
-            int(step["kept"]),
-            None if step.get("groups") is None else int(step["groups"]),
+    """The steps of a study.json. Raises StoreError for others than `plain` writes, and where counts do not add up."""
+    try:
+        return tuple(
+            ExclusionStep(
+                str(step["unit"]),
+                int(step["found"]),
+                tuple((str(reason), int(count)) for reason, count in step["left_out"]),
+                int(step["kept"]),
+                None if step.get("groups") is None else int(step["groups"]),
+            )
+            for step in written
         )
-        for step in written
-    )
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"study.json is damaged: dataset.exclusions: {cut_message(error)}; run the study again") from None

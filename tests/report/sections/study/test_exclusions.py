@@ -13,7 +13,13 @@ from phoropter.report.figures.exclusion_flow import FlowBox, draw_exclusion_flow
 from phoropter.report.render.section import Section
 from phoropter.report.render.svg import RenderedFigure
 from phoropter.report.render.table import Table
-from phoropter.report.sections.study.exclusions import describe_step, exclusions_section, list_flow_boxes, tabulate_exclusions
+from phoropter.report.sections.study.exclusions import (
+    describe_exclusions,
+    describe_step,
+    exclusions_section,
+    list_flow_boxes,
+    tabulate_exclusions,
+)
 from phoropter.results.exclusions import ExclusionStep, make_step
 
 STEPS = (
@@ -23,10 +29,12 @@ STEPS = (
 )
 
 
-def make_inputs(steps: tuple[ExclusionStep, ...] | None) -> Any:
+def make_inputs(steps: tuple[ExclusionStep, ...] | None, sweep: dict[str, list[int]] | None = None) -> Any:
     dataset = {"rows": 1000, "classes": ["normal", "high-risk"], "counts": [900, 100]}
     dataset |= {} if steps is None else {"exclusions": [step.plain() for step in steps]}
-    return SimpleNamespace(summary=SimpleNamespace(study={"dataset": dataset}, group_word=parse_unit_word("birth")))
+    return SimpleNamespace(
+        summary=SimpleNamespace(study={"dataset": dataset, "study": {"sweep": sweep or {}}}, group_word=parse_unit_word("birth"))
+    )
 
 
 def read_section(steps: tuple[ExclusionStep, ...] | None) -> Section:
@@ -39,6 +47,18 @@ def test_old_results_have_no_section_and_plain_pictures_one_sentence() -> None:
     assert exclusions_section(make_inputs(None)) is None
     section = read_section(())
     assert section.paragraphs == ("All 1,000 rows that the source has are used; none was left out.",) and not section.blocks
+
+
+def test_a_sentence_for_each_step_and_of_which_variant_they_are() -> None:
+    summary = make_inputs(STEPS).summary
+    assert describe_exclusions(summary) == [
+        "Of 552 recordings 470 were kept, of 468 births; left out: of unknown class (80), shorter than a <b>window</b> (2).",
+        "They gave 1,405 windows, of 468 births.",
+        "Of 1,405 windows 1,000 were kept, of 460 births; left out: beyond max_samples: 1,000 (405).",
+    ]
+    assert describe_step(make_step("recordings", 3, {}, 1), summary) == "All 3 recordings were kept, of 1 birth."
+    section = exclusions_section(make_inputs(STEPS, {"data.window.length_s": [5, 10], "recipe.lr": [1]}))
+    assert section is not None and section.paragraphs[1].startswith("The study varies data.window.length_s; these are the counts")
 
 
 def test_boxes_go_from_what_was_found_to_the_classes() -> None:

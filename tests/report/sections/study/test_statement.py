@@ -15,6 +15,7 @@ from phoropter.report.sections.study.statement import LEFT, build_statement, bui
 from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.compare import compare_candidates
 from phoropter.report.summary.report_input import ReportInput
+from phoropter.results.exclusions import make_step
 from phoropter.results.store import Store
 
 MADE = Made({"one": 0.8, "other": 0.7}, classes=("ill", "well"), rows=120, groups=30, folds=4, seeds=(0, 1), pictures=0, epochs=1)
@@ -51,6 +52,13 @@ def test_the_flow_counts_what_was_left_out_analysed_and_tested(tmp_path: Path) -
     runs = [r.load_predictions() for r in Store(tmp_path).runs() if r.candidate_name == "one"]
     tested = sum(len(p.ids) for p in runs if p is not None)
     assert f"{tested:,} answers" in flow[3] and "2 rounds" in flow[3]
+
+
+def test_the_flow_has_a_sentence_for_each_step_that_is_recorded(tmp_path: Path) -> None:
+    steps = [make_step("pictures", 120, {"cannot be read": 4}, 30).plain()]
+    flow = describe_flow(input_of(make_study(tmp_path, MADE), exclusions=steps, problems=["a.png: it is empty"]))
+    assert flow[0] == "Of 124 pictures 120 were kept, of 30 groups; left out: cannot be read (4)."
+    assert flow[1].startswith("Left out because they could not be used: 1 input: it is empty")
 
 
 def test_subgroups_are_named_in_words(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from phoropter.report.figures.exclusion_flow import FlowBox, draw_exclusion_flow
 from phoropter.report.render.section import Section
 from phoropter.report.render.table import CellValue, Column, Table, TableRow, one_line
+from phoropter.report.render.wording import list_names
 from phoropter.report.summary.model import StudySummary
 from phoropter.report.summary.report_input import ReportInput
 from phoropter.results.exclusions import ExclusionStep, read_steps
@@ -18,24 +19,38 @@ _TITLE = "Where the rows come from"
 def exclusions_section(inputs: ReportInput) -> Section | None:
     """None where the results were written before exclusions were counted."""
     summary = inputs.summary
-    written = (summary.study.get("dataset") or {}).get("exclusions")
-    if written is None:
+    sentences = describe_exclusions(summary)
+    if not sentences:
         return None
-    steps = read_steps(written)
+    steps = read_steps(summary.study["dataset"]["exclusions"])
+    varied = [str(key) for key in (summary.study.get("study") or {}).get("sweep") or () if str(key).startswith("data.")]
+    text = [" ".join(sentences)]
+    text += [f"The study varies {list_names(varied)}; these are the counts of the first value."] if varied else []
     if not steps:
-        rows = int(summary.study["dataset"]["rows"])
-        return Section("exclusions", _TITLE, (f"All {rows:,} rows that the source has are used; none was left out.",), ())
-    sentences = " ".join(describe_step(step, summary) for step in steps)
+        return Section("exclusions", _TITLE, tuple(text), ())
+    text.append("Rows are left out before folds are made, so no candidate has seen them.")
     caption = "From what the source holds to the rows that were analysed; to the right, what was left out and why."
-    figure = draw_exclusion_flow(list_flow_boxes(steps, summary), caption, f"{sentences} {_describe_classes(summary)}")
-    text = (sentences, "Rows are left out before folds are made, so no candidate has seen them.")
-    return Section("exclusions", _TITLE, text, (figure, tabulate_exclusions(steps, summary)))
+    said = f"{' '.join(sentences)} Analysed: {', '.join(_list_class_counts(summary))}."
+    figure = draw_exclusion_flow(list_flow_boxes(steps, summary), caption, said)
+    return Section("exclusions", _TITLE, tuple(text), (figure, tabulate_exclusions(steps, summary)))
+
+
+def describe_exclusions(summary: StudySummary) -> list[str]:
+    """A sentence for each step, or one where nothing was left out; none for results written before exclusions were counted."""
+    dataset = summary.study.get("dataset") or {}
+    if (written := dataset.get("exclusions")) is None:
+        return []
+    steps = read_steps(written)
+    none = f"All {int(dataset['rows']):,} rows that the source has are used; none was left out."
+    return [describe_step(step, summary) for step in steps] or [none]
 
 
 def describe_step(step: ExclusionStep, summary: StudySummary) -> str:
     """`Of 552 recordings 470 were kept, of 470 births; left out: of unknown class (80), shorter than a window (2).`"""
-    of_groups = "" if step.groups is None else f", of {_count_groups(step.groups, summary)}"
+    of_groups = "" if step.groups is None else f", of {summary.group_word.count(step.groups)}"
     if not step.left_out:
+        if step.unit == "windows":
+            return f"They gave {step.found:,} windows{of_groups}."
         return f"All {step.found:,} {step.unit} were kept{of_groups}."
     reasons = ", ".join(f"{reason} ({count:,})" for reason, count in step.left_out)
     return f"Of {step.found:,} {step.unit} {step.kept:,} were kept{of_groups}; left out: {reasons}."
@@ -45,7 +60,7 @@ def list_flow_boxes(steps: Sequence[ExclusionStep], summary: StudySummary) -> li
     """The boxes of the figure: one for what is found of each unit, one after each exclusion; the last counts the classes."""
     boxes: list[FlowBox] = []
     for place, step in enumerate(steps):
-        kept = [f"{step.kept:,} {step.unit}", *([] if step.groups is None else [f"of {_count_groups(step.groups, summary)}"])]
+        kept = [f"{step.kept:,} {step.unit}", *([] if step.groups is None else [f"of {summary.group_word.count(step.groups)}"])]
         new_unit = place == 0 or step.unit != steps[place - 1].unit
         left_out = tuple(f"{reason}: {count:,}" for reason, count in step.left_out)
         if new_unit and left_out:
@@ -80,18 +95,9 @@ def tabulate_exclusions(steps: Sequence[ExclusionStep], summary: StudySummary) -
     return Table("exclusions", "What was left out, step by step", columns, tuple(rows), sortable=False)
 
 
-def _count_groups(count: int, summary: StudySummary) -> str:
-    word = summary.group_word
-    return f"{count:,} {word.singular if count == 1 else word.plural}"
-
-
 def _list_class_counts(summary: StudySummary) -> list[str]:
     dataset = summary.study["dataset"]
     pairs = list(zip(dataset["classes"], dataset["counts"], strict=True))
     more = len(pairs) - MAX_CLASSES
     shown = [f"{one_line(str(name))}: {int(count):,}" for name, count in pairs[:MAX_CLASSES]]
     return shown + ([f"and {more} more classes"] if more > 0 else [])
-
-
-def _describe_classes(summary: StudySummary) -> str:
-    return f"Analysed: {', '.join(_list_class_counts(summary))}."

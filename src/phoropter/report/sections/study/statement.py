@@ -18,6 +18,7 @@ from phoropter.report.render.table import Column, Table, TableRow, escape_markdo
 from phoropter.report.render.wording import count_with_noun, list_names
 from phoropter.report.sections.candidate_costs import sum_study_seconds
 from phoropter.report.sections.candidate_values import describe_estimands, describe_interval_methods
+from phoropter.report.sections.study.exclusions import describe_exclusions
 from phoropter.report.sections.study.leakage import read_audit_findings, severe_findings
 from phoropter.report.sections.study.provenance import describe_protocol, reproduce_commands
 from phoropter.report.summary.model import StudySummary
@@ -79,7 +80,7 @@ def describe_flow(inputs: ReportInput) -> list[str]:
     summary = inputs.summary
     dataset = summary.study.get("dataset") or {}
     problems = [str(p) for p in dataset.get("problems") or ()]
-    lines = []
+    lines = describe_exclusions(summary)
     if problems:
         reasons = Counter(p.partition(": ")[2] or p for p in problems).most_common(MAX_NAMED)
         why = "; ".join(f"{reason} ({count})" for reason, count in reasons)
