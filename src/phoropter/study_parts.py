@@ -192,8 +192,9 @@ def run_and_report(study: StudySpec, folder: Path, how: HowToRun) -> int:
         print_line(make_warning_console(), line)
     if (store.folder / "study.json").exists() and any(True for _ in store.runs()):
         if (written := read_kept_report(folder)) is None:
-            written = _write_report_with_maps(folder)
-            keep_report(folder, written)
+            written, is_final = _write_report_with_maps(folder)
+            if is_final:
+                keep_report(folder, written)
         print_results(to, written)
         if study.save_models != "none" and not failures and not spent and not _is_led_by_table(study, written):
             print_line(
@@ -224,14 +225,17 @@ def _execute_with_progress(study: StudySpec, folder: Path, how: HowToRun) -> Non
         executors.execute_study(study, folder, on_progress, cache=cache, executor=executor, budget=how.budget)
 
 
-def _write_report_with_maps(folder: Path) -> WrittenReport:
-    """Writes the page with maps of its first candidate, which are computed where they are not those of today's results."""
+def _write_report_with_maps(folder: Path) -> tuple[WrittenReport, bool]:
+    """Writes the page with maps of its first candidate, which are computed where they are not those of today's results.
+
+    Returns also whether the same results will give the same page, and not maps that could not be computed today.
+    """
     from phoropter.report.page import create_report, read_report_input
-    from phoropter.report.sections.predictions.leader_maps import has_current_maps
+    from phoropter.report.sections.predictions.leader_maps import await_maps, has_current_maps
 
     inputs = read_report_input(folder)
     if not has_current_maps(folder, inputs.summary):
         from phoropter.refit.leader_maps import compute_leader_maps
 
         compute_leader_maps(inputs.store, inputs.summary)
-    return create_report(inputs)
+    return create_report(inputs), not await_maps(folder)

@@ -117,6 +117,25 @@ def test_reasons_are_kept_and_shown_where_there_can_be_no_maps(shapes: Path, tmp
     assert "The maps in the results folder are damaged" in write_report(out).read_text()
 
 
+def test_maps_come_with_the_data_that_were_away(shapes: Path, tmp_path: Path) -> None:
+    """A reason that may pass stays no longer than until the next run; one of the results themselves stays with them."""
+    copy = tmp_path / "study"
+    shutil.copytree(shapes.parent, copy)
+    out, victim = copy / "out", copy / "pictures" / "dark" / "0.png"
+    sound, summary = victim.read_bytes(), collect_summary(open_results(out))
+    victim.write_bytes(b"no picture")
+    assert make_maps(out) is not None and not has_current_maps(out, summary)
+    assert "There are no maps of" in write_report(out).read_text()
+    victim.write_bytes(sound)
+    command = ["run", str(copy / "study.yaml"), "-o", str(out)]
+    assert CliRunner().invoke(main, command, catch_exceptions=False).exit_code == 0
+    assert read_maps(out).rows and has_current_maps(out, summary)
+    assert "There are no maps of" not in (out / "report" / "index.html").read_text()
+    for bundle in (out / "runs").glob("*/bundle"):
+        shutil.rmtree(bundle)
+    assert "kept no model of" in str(make_maps(out)) and has_current_maps(out, summary)
+
+
 def test_the_rows_are_the_surest_mistakes_and_the_median_right_answer_of_each_class() -> None:
     """Ten rows of class a, of growing confidence; five of b, four of them answered a."""
     margin = np.array([*range(1, 11), 1, 2, 3, 4, 1], float)

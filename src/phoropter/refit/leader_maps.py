@@ -60,7 +60,7 @@ def compute_leader_maps(store: Store, summary: StudySummary, extensions: Sequenc
         return "rows may have several labels, and the maps are of one class each"
     rows: list[MappedRow] = []
     jpegs: dict[str, bytes] = {}
-    split = reason = ""
+    split, reason, may_pass = "", "", False
     try:
         if kind := leader.table_kind:
             what = "reads samples, not pictures" if leader.reads_samples else f"has no network ({kind})"
@@ -79,9 +79,9 @@ def compute_leader_maps(store: Store, summary: StudySummary, extensions: Sequenc
             rows.append(_describe_row(predictions, *chosen[place], found, summary.classes))
         split = str(run.record["split"]["name"])
     except PhoropterError as error:
-        rows, jpegs, reason = [], {}, str(error)
+        rows, jpegs, reason, may_pass = [], {}, str(error), isinstance(error, DataError)
     source = identify_maps_source(summary)
-    maps = LeaderMaps(candidate=leader.name, source=source, split=split, rows=tuple(rows), reason=reason)
+    maps = LeaderMaps(candidate=leader.name, source=source, split=split, rows=tuple(rows), reason=reason, may_pass=may_pass)
     _write_maps(store.folder, maps, jpegs)
     return reason or None
 

@@ -44,6 +44,7 @@ class LeaderMaps(CacheShape):
     """maps.json: of which candidate and split, and the rows; or the reason why there are none.
 
     source: what they were computed from, as `identify_maps_source` gives it; empty in folders made before it was written
+    may_pass: whether the reason may be gone another day, as where the data are away
     """
 
     candidate: str
@@ -51,6 +52,7 @@ class LeaderMaps(CacheShape):
     split: str = ""
     rows: tuple[MappedRow, ...] = ()
     reason: str = ""
+    may_pass: bool = False
 
 
 def identify_maps_source(summary: StudySummary) -> str:
@@ -60,9 +62,15 @@ def identify_maps_source(summary: StudySummary) -> str:
 
 
 def has_current_maps(folder: Path, summary: StudySummary) -> bool:
-    """Whether a results folder has the maps of this leader and these runs, or the reason why there are none."""
+    """Whether a results folder has the maps of this leader and these runs, or a reason that stays why there are none."""
     found = _read_sound_maps(folder / MAPS_FOLDER)
-    return found is not None and found[0].source == identify_maps_source(summary)
+    return found is not None and not found[0].may_pass and found[0].source == identify_maps_source(summary)
+
+
+def await_maps(folder: Path) -> bool:
+    """Whether a results folder has no maps for a reason that may pass, so that its page may be another without another run."""
+    found = read_cache_json(folder / MAPS_FOLDER / MAPS_FILE, LeaderMaps)
+    return found is not None and found.may_pass
 
 
 def _read_sound_maps(maps: Path) -> tuple[LeaderMaps, dict[str, bytes]] | None:
