@@ -17,6 +17,7 @@ from phoropter.core.columns import (
     describe_case_collisions,
     describe_missing_words,
     describe_unread_groups,
+    describe_unread_parts,
     find_columns,
     parse_number,
 )
@@ -127,6 +128,14 @@ def test_names_that_stand_for_a_missing_value_are_noted() -> None:
 def test_an_unread_column_called_as_groups_are_is_noted(name: str) -> None:
     (note,) = describe_unread_groups(["width", name])
     assert f"'{name}' was not read" in note and f"columns: {{group: {name}}}" in note
+
+
+@pytest.mark.parametrize("name", ["Usage", "subset", "set", "data_split", "Partition", "phase"])
+def test_an_unread_column_called_as_parts_are_is_noted(name: str) -> None:
+    (note,) = describe_unread_parts(["width", name])
+    assert f"'{name}' was not read" in note and f"columns: {{split: {name}}}" in note
+    assert "write a folds file of it" in describe_unread_parts(["cv_fold"])[0]
+    assert describe_unread_parts(["data_set", "dataset", "manifold", "offset", "uset", "caused", ""]) == ()
 
 
 def test_other_unread_columns_are_not_noted() -> None:

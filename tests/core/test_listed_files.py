@@ -48,3 +48,12 @@ def test_of_two_files_that_read_the_same_none_is_guessed(tmp_path: Path) -> None
     (tmp_path / "a\u200b b.png").touch()
     assert ListedFiles(tmp_path).find_name("a b.png") is None
     assert ListedFiles(tmp_path).find_name("a\u00a0b.png") == "a\u00a0b.png"
+
+
+def test_a_name_without_its_ending_is_told_where_one_file_is_meant(tmp_path: Path) -> None:
+    (tmp_path / "img").mkdir()
+    for name in ("ISIC_1.jpg", "ISIC_2.jpg", "ISIC_2.png", ".hidden", "plain"):
+        (tmp_path / "img" / name).touch()
+    files = ListedFiles(tmp_path)
+    found = [files.find_ending(f"img/{name}") for name in ("ISIC_1", "ISIC_2", "ISIC_3", "", "plain")]
+    assert found == [".jpg", "", "", "", ""] and files.find_ending("gone/ISIC_1") == ""

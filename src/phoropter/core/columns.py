@@ -30,6 +30,8 @@ _PERSON_NAME = re.compile(
     r"(?:[^a-z]|id|no|nr|num|name|code|$)",
     re.IGNORECASE,
 )
+# Columns that say which rows are for training: `Usage`, `data_split`, `fold`.
+_PART_NAME = re.compile(r"set|(?:.*[^a-z])?(?:split|subset|partition|phase|usage|fold)s?", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?\s*")
 
 
@@ -183,3 +185,18 @@ def describe_unread_groups(unread: Iterable[str], way_out: str = "name it with c
     what = f"column '{found[0]}' was" if len(found) == 1 else f"columns {join_words([f'{name!r}' for name in found], 3)} were"
     one = "it says" if len(found) == 1 else "one of them says"
     return (f"the {what} not read; if {one} which rows belong together, {way_out.replace('NAME', found[0])}",)
+
+
+def describe_unread_parts(unread: Iterable[str]) -> tuple[str, ...]:
+    """A note for a column that was not read and is called as official parts or folds are; none where there is none.
+
+    >>> describe_unread_parts(["width", "Usage"])
+    ("the column 'Usage' was not read; if it says which rows are for training, name it with columns: {split: Usage}",)
+    """
+    found = next((name for name in unread if _PART_NAME.fullmatch(name)), None)
+    if found is None:
+        return ()
+    way_out = f"name it with columns: {{split: {found}}}"
+    if "fold" in found.casefold():
+        way_out = "write a folds file of it (protocol: {split: file, folds_file: FILE})"
+    return (f"the column '{found}' was not read; if it says which rows are for training, {way_out}",)

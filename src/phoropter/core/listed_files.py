@@ -19,6 +19,7 @@ class ListedFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._listings: dict[tuple[str, bool], dict[str, list[str]]] = {}
+        self._endings: dict[str, dict[str, set[str]]] = {}
 
     def find_name(self, written: str) -> str | None:
         """A path in a table → the same path as the file system spells it, or None where there is no such file."""
@@ -40,6 +41,17 @@ class ListedFiles:
             return ""
         same = self._list_folder(above, fold_case=True).get(clean_name(name).casefold(), [])
         return f" (there is '{above}{'/' if above else ''}{same[0]}')" if same else ""
+
+    def find_ending(self, written: str) -> str:
+        """`.png` for a name that is written without the ending of its file, or an empty string. Tables of ids are such."""
+        above, _, name = clean_path(written).rpartition("/")
+        if above not in self._endings:
+            known = self._endings[above] = {}
+            for listed in self._list_folder(above):
+                stem, dot, ending = listed.rpartition(".")
+                known.setdefault(stem, set()).update([dot + ending] if stem else [])
+        found = self._endings[above].get(clean_name(name), set())
+        return next(iter(found)) if len(found) == 1 else ""
 
     @cached_property
     def _base(self) -> Path:

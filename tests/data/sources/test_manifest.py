@@ -220,3 +220,15 @@ def test_an_unread_column_called_as_groups_are_is_noted_unless_there_are_groups(
     assert not any("not read" in note for note in open_manifest(path).notes)
     named = open_manifest(manifest(zoo, text.format("", "", "")), columns={"group": "PatientID"})
     assert named.groups is not None and named.groups.tolist() == ["p1", "p1"] and named.notes == ()
+
+
+def test_an_unread_column_called_as_parts_are_is_noted_unless_there_are_parts(zoo: Path) -> None:
+    text = "path,label,Usage{}\ncat/a.png,x,Training{}\ncat/b.png,y,PublicTest{}\n"
+    assert "'Usage' was not read" in open_manifest(manifest(zoo, text.format("", "", ""))).notes[0]
+    assert open_manifest(manifest(zoo, text.format(",split", ",train", ",test"))).notes == ()
+
+
+def test_names_written_without_their_ending_are_told_which_one_is_there(zoo: Path) -> None:
+    words = r"line 2: the picture does not exist \(a file of this name with the ending \.png does: write the names with"
+    with pytest.raises(DataError, match=words):
+        open_manifest(manifest(zoo, "path,label\ncat/a,x\ncat/b,y\n"))

@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.columns import check_filled, clean_cell, clean_path, describe_unread_groups, find_columns
+from phoropter.core.columns import (
+    check_filled,
+    clean_cell,
+    clean_path,
+    describe_unread_groups,
+    describe_unread_parts,
+    find_columns,
+)
 from phoropter.core.errors import DataError, InputProblem
 from phoropter.core.listed_files import ListedFiles
 from phoropter.core.storage.foreign_files import PARQUET
@@ -139,6 +146,7 @@ def _build_dataset(rows: _ManifestRows, folder: Path, on_bad_input: str, name: s
         notes=(
             *describe_columns(labels, classes, *((None, None) if rows.holds_dicom else (groups, sites)), parts),
             *(describe_unread_groups(rows.unread) if groups is None else ()),
+            *(describe_unread_parts(rows.unread) if parts is None else ()),
         ),
     )
     return hide_identifiers(dataset, on_bad_input)
@@ -163,9 +171,11 @@ def make_row_id(id_cell: str, path_cell: str) -> str:
 
 def _describe_missing_picture(rows: _ManifestRows, row: int, files: ListedFiles) -> InputProblem:
     path = clean_path(rows.rows[row]["path"])
+    ending = files.find_ending(path)
+    hint = f" (a file of this name with the ending {ending} does: write the names with their endings)" if ending else ""
     if rows.holds_dicom:
-        return InputProblem(rows.locate(row), "the picture does not exist")
-    return InputProblem(rows.locate(row), f"{path or 'an empty path'} does not exist{files.suggest_name(path)}")
+        return InputProblem(rows.locate(row), f"the picture does not exist{hint}")
+    return InputProblem(rows.locate(row), f"{path or 'an empty path'} does not exist{hint or files.suggest_name(path)}")
 
 
 def _read_manifest(path: Path, columns: dict[str, str], multi_label: LabelSets | None) -> _ManifestRows:

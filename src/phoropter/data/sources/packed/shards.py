@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.columns import check_filled, clean_cell, describe_unread_groups
+from phoropter.core.columns import check_filled, clean_cell, describe_unread_groups, describe_unread_parts
 from phoropter.core.errors import DataError, join_words
 from phoropter.data.dataset import Dataset, find_labelled
 from phoropter.data.folders.layout import find_split_word
@@ -99,7 +99,11 @@ def join_shards(
     given = [known or None for known in find_labelled(labels).tolist()] if multi_label else _chain_column(shards, "label")
     check_labels(given, official, lambda row: _locate(shards, where, row), on_bad_input)
     groups, sites = (_join_column(shards, where, column) for column in ("group", "site"))
-    unread = describe_unread_groups(name for shard in shards for name in shard.unread) if groups is None else ()
+    names = [name for shard in shards for name in shard.unread]
+    unread = (
+        *(() if groups is not None else describe_unread_groups(names)),
+        *describe_unread_parts(names if official is None else ()),
+    )
     drawn = [shard.drawn for shard in shards if shard.drawn is not None]
     said = (
         *notes,
