@@ -47,7 +47,7 @@ RANKS = {
 LAYERS: dict[str, list[set[str]]] = {
     "core": [
         {"cpu_count", "durations", "errors", "seeds", "source_digest", "language"},
-        {"columns", "extensions", "files"},
+        {"columns", "extensions", "files", "processes"},
         {"delimited", "listed_files", "spec", "storage"},
         {"text_table"},
     ],

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import phoropter
 from phoropter.core.files import write_text
+from phoropter.core.processes.garbage import collecting_seldom
+from phoropter.core.processes.side_by_side import call_side_by_side, can_fork
 from phoropter.report import conclusion
 from phoropter.report.clinical_sentences import clinical_sentences
 from phoropter.report.custom_section import SectionFunction, build_custom_sections
@@ -16,7 +18,6 @@ from phoropter.report.reliability import describe_reliability
 from phoropter.report.render.document import Document, Notice, resolve_output_paths
 from phoropter.report.render.kept_report import WrittenReport
 from phoropter.report.render.section import Section
-from phoropter.report.render.side_by_side import call_side_by_side, can_fork
 from phoropter.report.render.svg import load_drawing
 from phoropter.report.render.table import one_line
 from phoropter.report.render.wording import count_with_noun, list_names
@@ -53,6 +54,7 @@ def write_report(
     return create_report(read_report_input(folder, progress), out, sections).page
 
 
+@collecting_seldom()
 def create_report(inputs: ReportInput, out: Path | None = None, sections: Sequence[SectionFunction] = ()) -> WrittenReport:
     """Reports a study that was read: writes the page, and its tables, figures and model card beside it.
 
@@ -99,6 +101,7 @@ def _build_sections(inputs: ReportInput, beside: Callable[[], None] | None) -> l
     return [section for section in call_side_by_side(tasks) if section is not None]
 
 
+@collecting_seldom()
 def read_report_input(folder: Path | str, progress: Callable[[int, int], None] | None = None) -> ReportInput:
     """Everything that the page of a results folder is made of.
 

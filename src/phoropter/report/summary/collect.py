@@ -1,4 +1,4 @@
-"""A results folder → StudySummary. Each predictions file is read once, one candidate at a time.
+"""A results folder → StudySummary. Each predictions file is read once, one candidate at a time, or two by two processes.
 
 Before that, the labels of every split are counted, because they decide what each metric estimates in this study
 (results/stats/estimand.py). The few candidates whose curves are drawn are read a second time (curves.py), which costs less than
@@ -8,11 +8,13 @@ ranking the scores of all candidates.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from phoropter.core.errors import StoreError
+from phoropter.core.processes.side_by_side import call_side_by_side
 from phoropter.report.summary.candidate_reader import CandidateReader, ReadProgress, read_checked_predictions
 from phoropter.report.summary.convergence import find_not_converged
 from phoropter.report.summary.majority_class import read_baseline
@@ -28,10 +30,14 @@ DEFAULT_METRICS = ("accuracy", "macro_f1", "log_loss", "brier", "ece")
 LABEL_METRICS = ("average_precision", "macro_f1", "micro_f1", "micro_roc_auc", "hamming_loss", "log_loss", "brier", "ece")
 # The area under the ROC curve sorts once per class and run: with more classes or scores, it is computed only on request.
 MAX_RANKED_CLASSES, MAX_RANKED_SCORES = 20, 15_000_000
+MIN_SHARED_ROWS = 200_000  # predictions from which a second process is worth its fork and the way back
 
 
 def collect_summary(store: Store, progress: ReadProgress | None = None) -> StudySummary:
-    """Reads a results folder. Raises StoreError when it holds no finished run, or a run with unreadable files."""
+    """Reads a results folder, by two processes where that is safe and pays, and where no `progress` is told.
+
+    Raises StoreError when it holds no finished run, or a run with unreadable files.
+    """
     return _read_study(store, progress, contributing=False)[0]
 
 
@@ -66,11 +72,14 @@ def _read_study(
     if contributing and not METRICS[ranked.metric].unavailable:
         reader.contributions = ContributionReader(ranked.metric, ranked.kind == "pooled")
     baseline = read_baseline(reader, most, [supports[_split_name(run)] for run in most])
-    read = [
-        reader.read_candidate(name, len(planned[name]), dict(planned[name][0].get("settings") or {}), finished)
+    tasks = [
+        partial(reader.read_candidate, name, len(planned[name]), dict(planned[name][0].get("settings") or {}), finished)
         for name, finished in of_candidate.items()
         if finished
     ]
+    # The baseline has numbered all units where its runs have all splits: the numbers do not depend on who reads what then.
+    shares = progress is None and len(most) == len(supports) and _count_rows(runs, supports) >= MIN_SHARED_ROWS
+    read = call_side_by_side(tasks) if shares else [task() for task in tasks]
     candidates = _rank_candidates([candidate for candidate, _ in read], METRICS[ranked.metric])
     summary = StudySummary(
         store.folder,
@@ -121,6 +130,11 @@ def _count_labels(runs: Sequence[Run], n_classes: int) -> dict[tuple[int, int, s
             predictions = read_checked_predictions(run, n_classes)
             found[name] = count_answers(predictions.labels, n_classes)
     return found
+
+
+def _count_rows(runs: Sequence[tuple[str, Run]], supports: Mapping[tuple[int, int, str], Ints]) -> int:
+    """Predictions of all runs."""
+    return sum(int(supports[_split_name(run)].sum()) for _, run in runs)
 
 
 def _choose_estimands(metrics: Sequence[str], supports: Mapping[tuple[int, int, str], Ints]) -> dict[str, Estimand]:

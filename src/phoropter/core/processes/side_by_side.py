@@ -1,4 +1,4 @@
-"""Tasks of one report by two processes, where there are two cores and a fork is safe: on Linux, without threads in the way.
+"""Tasks of a report by two processes, where there are two cores and a fork is safe: on Linux, without threads in the way.
 
 The second process is a fork, so that it has everything that was read, without a copy. The tasks stand in a pipe, and each process
 takes the next one when it is free, so the results do not depend on which of the two computed what. What the fork does not bring

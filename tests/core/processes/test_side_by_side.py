@@ -1,4 +1,4 @@
-"""Tasks by two processes: in order, each once, the same page, and nothing lost where the second process fails or dies."""
+"""Tasks by two processes: in order, each once, and nothing lost where the second process fails or dies."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_study import Made, make_study
 
 from phoropter.core.errors import SpecError
-from phoropter.report import page
-from phoropter.report.page import create_report, read_report_input
-from phoropter.report.render import side_by_side
-from phoropter.report.render.side_by_side import call_side_by_side, can_fork
+from phoropter.core.processes import side_by_side
+from phoropter.core.processes.side_by_side import call_side_by_side, can_fork
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
 
@@ -26,7 +23,6 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked
 @pytest.fixture
 def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(side_by_side, "can_fork", lambda: True)
-    monkeypatch.setattr(page, "can_fork", lambda: True)
 
 
 def meet(mine: Path, other: Path) -> int:
@@ -128,24 +124,3 @@ def test_a_fork_is_made_only_where_a_core_is_free_and_nothing_is_in_its_way(monk
     monkeypatch.setattr(threading, "active_count", lambda: 1)
     monkeypatch.setattr(side_by_side, "count_default_threads", lambda: 1)
     assert not can_fork()
-
-
-@linux
-def test_the_report_is_the_same_bytes_and_every_section_can_be_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Made(accuracies={"a": 0.9, "b": 0.7}, classes=("x", "y"), rows=80, folds=3, seeds=(0, 1))
-    inputs = read_report_input(make_study(tmp_path / "study", made).folder)
-    create_report(inputs, tmp_path / "one")
-    found: list[dict[int, object]] = []
-    call = side_by_side._call_in_two_processes
-
-    def note_calls(tasks: Any) -> dict[int, Any]:
-        found.append(call(tasks))
-        assert len(found[-1]) == len(tasks)
-        return found[-1]
-
-    monkeypatch.setattr(side_by_side, "_call_in_two_processes", note_calls)
-    for module in (side_by_side, page):
-        monkeypatch.setattr(module, "can_fork", lambda: True)
-    create_report(inputs, tmp_path / "two")
-    one, two = ({p.relative_to(at): p.read_bytes() for p in at.rglob("*.*")} for at in (tmp_path / "one", tmp_path / "two"))
-    assert found and one == two and Path("tables/mistakes.csv") in one and len(one) > 20
