@@ -24,6 +24,7 @@ from phoropter.results.metrics.registry import check_metrics
 from phoropter.study.spec import StudySpec
 from phoropter.study.variants.control_studies import check_controls
 from phoropter.study.variants.default_seeds import settle_seeds
+from phoropter.study.variants.idle_recipe import note_idle_words
 from phoropter.study.variants.multi_label_uses import check_label_uses, settle_label_metrics
 from phoropter.study.variants.positive_uses import check_positive_uses
 from phoropter.study.variants.setting_effects import setting_affects
@@ -118,7 +119,7 @@ def _load_variant(study: StudySpec, variant: SweepVariant, opened: dict[tuple[st
     if name not in opened:
         opened[name] = _open_image_set(spec, size, study.base, cache)
         read_stated_subgroups(spec, study.base, opened[name].dataset)  # which refuses what it cannot read
-    study = settle_label_metrics(settle_seeds(study, len(opened[name].dataset)), opened[name].dataset)
+    study = note_idle_words(settle_label_metrics(settle_seeds(study, len(opened[name].dataset)), opened[name].dataset))
     candidates = {
         base.name: _apply_relevant_settings(base, swept, variant.settings)
         for base, swept in zip(study.parsed_candidates, variant.candidates, strict=True)

@@ -31,7 +31,7 @@ from phoropter.study.settings.assignments import apply_assignments, parse_assign
 from phoropter.study.settings.controls_spec import ControlsSpec
 from phoropter.study.settings.side_specs import LearningCurveSpec, TuneSpec
 from phoropter.training.candidates.candidate import Candidate
-from phoropter.training.candidates.candidate_entry import find_idle_word, parse_candidates
+from phoropter.training.candidates.candidate_entry import find_idle_words, parse_candidates
 from phoropter.training.candidates.presets import parse_recipe
 from phoropter.training.candidates.recipe import FEATURE_FIELDS, Recipe
 
@@ -60,7 +60,7 @@ class StudyContext:
     smoke_changes:   what `--smoke` changed, in sentences
     compared_study:  name of the study that this is one half of, where two protocols are compared
     screening_rungs: the rungs of the screening that are settled, as study.json records them
-    settled_defaults: what the study left open and was settled when it was loaded, in sentences
+    settled_defaults: what the study left open and was settled when it was loaded, and what of it changes nothing, in sentences
     """
 
     source: SourceMap = field(default_factory=SourceMap)
@@ -163,21 +163,21 @@ class StudySpec(Spec):
         return parse_candidates(self.candidates, self.parsed_recipe, self.source)
 
     def check_candidates(self, unasked: Collection[str] = ()) -> None:
-        """Raises SpecError where candidates cannot be parsed, and for a word in the study's recipe that none of them reads.
+        """Raises SpecError for candidates that cannot be parsed, and where the recipe says how features are stored and none are.
 
         unasked: words that none needs to read
         """
-        candidates = self.parsed_candidates
+        candidates, stored_as = self.parsed_candidates, [name for name in FEATURE_FIELDS if name not in unasked]
+        if isinstance(self.recipe, dict):
+            stored_as = [name for name in stored_as if name in self.recipe]
         varied = {*self.sweep, *(self.tune.grid if self.tune else ())}
-        if self.screening is not None or not varied.isdisjoint(_DECIDE_STORING):
+        if not stored_as or self.screening is not None or not varied.isdisjoint(_DECIDE_STORING):
             return
-        written = [n for n in self.recipe if n not in ("preset", *unasked)] if isinstance(self.recipe, dict) else FEATURE_FIELDS
-        if word := find_idle_word(self.candidates, self.recipe, written):
-            why = "all have recipes of their own (frozen ones `probe`), or none; give it in that of a candidate"
-            if word in FEATURE_FIELDS and not any(candidate.stores_features for candidate in candidates):
-                why = "none stores features; say frozen: true"
-            where = self.source.describe_location(("recipe", word))
-            raise SpecError(f"{where}: {word} in the study's recipe changes no candidate: {why}, or leave it out")
+        if idle := find_idle_words(self.candidates, self.recipe, stored_as):
+            stores = any(candidate.stores_features for candidate in candidates)
+            why = "all that store features have recipes of their own" if stores else "none stores features; say frozen: true"
+            where = self.source.describe_location(("recipe", idle[0]))
+            raise SpecError(f"{where}: {idle[0]} in the study's recipe changes no candidate: {why}, or leave it out")
 
     @field_validator("screening", "shift", mode="before")
     @classmethod

@@ -75,13 +75,10 @@ def _raise_on_unstored(entry: CandidateEntry, built: list[Candidate]) -> None:
         raise ValueError(f"{given[0]} is for stored features, and there are none of {words}, or leave it out")
 
 
-def find_idle_word(entries: Any, recipe: Any, words: Iterable[str] = FEATURE_FIELDS) -> str | None:
-    """The first word of a study's recipe without which all candidates would be the same; None where each changes one.
-
-    recipe: as written · words: of it that are asked about
-    """
+def find_idle_words(entries: Any, recipe: Any, words: Iterable[str]) -> list[str]:
+    """The words of a study's recipe without each of which all candidates would be the same. recipe: as written"""
     shared = parse_recipe(recipe)
-    built = [candidate.identity() for candidate in parse_candidates(entries, shared)]
+    built, idle = [candidate.identity() for candidate in parse_candidates(entries, shared)], []
     for word in words:
         if isinstance(recipe, dict):
             rest: Any = {name: value for name, value in recipe.items() if name != word}
@@ -90,10 +87,10 @@ def find_idle_word(entries: Any, recipe: Any, words: Iterable[str] = FEATURE_FIE
         try:
             without = parse_recipe(rest)
             if without != shared and [candidate.identity() for candidate in parse_candidates(entries, without)] == built:
-                return word
+                idle.append(word)
         except SpecError:  # another word stands with it
             continue
-    return None
+    return idle
 
 
 def _build_table(entry: CandidateEntry, source: SourceMap | None, at: Location) -> Candidate:
