@@ -98,3 +98,14 @@ def test_units_that_differ_are_told() -> None:
     assert "ECG is in µV in 2 recordings (a, b) and in mV in 1 recording (c), and was not converted" in dataset.notes
     same = from_recordings([replace(r, units=("mV",)) for r in recordings], size=16)
     assert not any("converted" in note for note in same.notes)
+
+
+def test_a_clipped_trace_is_said_and_a_value_for_missing_samples_is_none() -> None:
+    wave = np.sin(np.arange(N) / 20)
+    clipped = replace(make_recording("a"), samples=np.minimum(wave, 0.5).astype(np.float32)[None])
+    dataset = from_recordings([clipped, make_recording("b", -9999.0)], size=16)
+    count = int((np.minimum(wave, 0.5) == 0.5).sum())
+    assert [note for note in dataset.notes if note.startswith("clipped")] == [
+        f"clipped: ECG stays at its largest or smallest value in {count:,} samples of 1 recording (a); was the recorder's range "
+        "too small?"
+    ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from phoropter.data.recordings.views import UNKNOWN_CLASS, CtgView, RecordingView
+from phoropter.signals.quality.clipping import count_clipped_samples
 from phoropter.signals.quality.sentinels import find_sentinel_values, format_sample
 from phoropter.signals.recording import Recording
 from phoropter.signals.windows import WindowTable, find_flat_windows
@@ -25,6 +26,7 @@ def describe_windows(recordings: Sequence[Recording], view: RecordingView, table
         *([f"{unknown} windows of no known class"] if unknown else []),
         *_describe_flat(recordings, view, table),
         *_describe_sentinels(recordings, view),
+        *_describe_clipped(recordings, view),
         *_describe_units(recordings, view),
         *_describe_readings(recordings),
     ]
@@ -69,6 +71,24 @@ def _describe_sentinel(channel: str, value: float, counts: Mapping[str, int]) ->
         f"WARNING: {channel} is {text} in {total:,} sample{'s' * (total > 1)} of {_list_ids(list(counts))}, far from all others, "
         f"and is drawn so: if it means a missing sample, say missing: [{text}]"
     )
+
+
+def _describe_clipped(recordings: Sequence[Recording], view: RecordingView) -> list[str]:
+    """A note for each channel that was clipped; of cardiotocograms none, whose contractions rest at their smallest value."""
+    notes = []
+    for channel in () if isinstance(view, CtgView) else view.measured_channels:
+        counts = {}
+        for recording in recordings:
+            samples = recording.channel(channel)
+            missing = np.isin(samples, list(find_sentinel_values(samples)))
+            if clipped := count_clipped_samples(np.where(missing, np.nan, samples)):
+                counts[recording.id] = clipped
+        if counts:
+            notes.append(
+                f"clipped: {channel} stays at its largest or smallest value in {sum(counts.values()):,} samples of "
+                f"{_list_ids(list(counts))}; was the recorder's range too small?"
+            )
+    return notes
 
 
 def _describe_units(recordings: Sequence[Recording], view: RecordingView) -> list[str]:
