@@ -11,6 +11,7 @@ import pytest
 from made_rows import save_frame
 from phoropter.core.errors import DataError, SpecError
 from phoropter.refit.finished_study import open_finished_study
+from phoropter.results.shift.answer_file import load_shift_answers
 from phoropter.results.store import Store
 from phoropter.study import compute
 from phoropter.study.executors import execute_study
@@ -199,6 +200,7 @@ candidates:
   - {baseline: ctg-features, metadata: [weeks]}
   - {backbone: test_resnet, weights: random, frozen: true, recipe: logistic, name: network}
   - {fuse: [metadata, network], mode: ensemble, name: mean}
+shift: {dropout_s: [30]}
 """
 
 
@@ -224,6 +226,11 @@ def test_metadata_are_a_candidate_and_join_features_and_networks(tmp_path: Path)
     for member, other, mean in zip(found["metadata"], found["network"], found["mean"], strict=True):
         both = [np.exp(p.logits) / np.exp(p.logits).sum(1, keepdims=True) for p in (member, other, mean)]
         np.testing.assert_allclose(both[2], (both[0] + both[1]) / 2, atol=1e-5)
+    for one in store.runs():
+        clean = one.load_predictions()
+        assert clean is not None
+        (shifted,) = load_shift_answers(store.folder, one.key, clean.logits).values()
+        assert np.array_equal(shifted, clean.logits) == (one.candidate_name == "metadata"), "lost samples change no weeks"
     cost = next(one.record["cost"] for one in store.runs() if one.candidate_name == "mean")
     assert cost["macs"] is None and cost["parameters"] > 0
     before = {r.key for r in plan(tmp_path, METADATA).runs}
