@@ -232,21 +232,19 @@ def note_speed(run: PlannedRun, record: Mapping[str, Any], base: Path | None, ca
     if "processes" in record:  # the speed of several, whose number another study need not have
         return
     share, use = find_machine_share(device, threads), find_network_use(run.candidate)
-    work = {b.name: estimate_work(b, catalog.resolve_side(b, base)) for b in run.candidate.backbones}
+    works = [(b, estimate_work(b, catalog.resolve_side(b, base))) for b in run.candidate.backbones]
     if run.candidate.stores_features:
         passes = _find_passes(run, record, cache, device) if run.is_first else {}
-        for backbone in {b.name: b for b in run.candidate.backbones}.values():
+        for backbone, work in works:
             here = [cost.seconds_per_further_image for cost in passes.get(backbone.name, ())]
             if sum(here) > 0:
-                speed = work[backbone.name] * len(here) / sum(here)
-                update_measured_speed(cache, device, speed * share, backbone, use=use)
+                update_measured_speed(cache, device, work * len(here) / sum(here) * share, backbone, use=use)
         return
     seconds = record["cost"]["train_seconds"]
     images = sum(p.epochs * p.forward_passes for p in run.candidate.recipe.phases) * len(run.split.train)
     if seconds > 1:
-        network = run.candidate.backbones[0] if len(run.candidate.backbones) == 1 else None
-        total = sum(work[b.name] for b in run.candidate.backbones) * images
-        update_measured_speed(cache, device, total / seconds * share, network, use=use)
+        network = works[0][0] if len(works) == 1 else None
+        update_measured_speed(cache, device, sum(work for _, work in works) * images / seconds * share, network, use=use)
 
 
 def _find_passes(run: PlannedRun, record: Mapping[str, Any], cache: Path, device: str) -> dict[str, list[PassCost]]:
