@@ -43,13 +43,15 @@ def plan_command(study: str, out: Path | None, smoke: bool, device: str, add: bo
 
     With --measure, a few batches of each network are computed on real pictures. Their speeds are kept for later plans.
     """
+    from phoropter.data.stores.store_copy import ask_stores_once
+
     check_device(device)
 
     def describe_part(part: StudySpec, folder: Path) -> PlannedPart | None:
         how = HowToPlan(device, add, out is not None, as_json, others["measure"])
         return _describe_part(part, folder, how)
 
-    with trust_if(others["trust_code"], study):
+    with trust_if(others["trust_code"], study), ask_stores_once():
         described = for_each_part(read_parts(study, out, smoke, others["settings"]), describe_part)
     if as_json:
         import phoropter
