@@ -23,6 +23,13 @@ CLOCKS = {
     "milliseconds": ("Time (ms)", [str(4 * i) for i in range(20)], 250.0),
     "dates": ("timestamp", [f"2024-03-31 01:59:{50 + i / 2:06.3f}"[:-1] for i in range(19)], 2.0),
     "clock": ("Uhrzeit", [f"{h:02d}:{m:02d}:{s:02d}" for h, m in ((23, 59), (0, 0)) for s in range(60)], 1.0),
+    "abbreviated": ("Zeit [Sek.]", [f"{i / 50:.2f}" for i in range(20)], 50.0),
+    "minutes": ("time [min]", [f"{i / 3000:.7f}" for i in range(500)], 50.0),
+    "microseconds": ("time_us", [str(20000 * i) for i in range(20)], 50.0),
+    "milliseconds since 1970": ("timestamp", [str(1_700_000_000_000 + 20 * i) for i in range(20)], 50.0),
+    "nanoseconds since 1970": ("timestamp (UTC)", [str(1_700_000_000_000_000_000 + 20_000_000 * i) for i in range(20)], 50.0),
+    "seconds since 1970": ("time (unix)", [f"{1_700_000_000 + i / 50:.2f}" for i in range(20)], 50.0),
+    "other dates": ("time", [f"13.01.2024 10:00:0{i // 50}.{i % 50 * 20:03d}" for i in range(60)], 50.0),
     "dates with a zone": ("datetime", [f"2024-10-27T00:{59 + i // 60}:{i % 60:02d}+00:00" for i in range(60)], 1.0),
 }
 
@@ -59,6 +66,9 @@ def test_an_export_with_decimal_commas_is_read(tmp_path: Path) -> None:
         ("time,HR\n0,70\n1,71,72\n", "line 3: expected 2 cells as in the header, came 3"),
         ("time,HR\n0,70\n1,high\n", "line 3, HR: expected a number or a blank cell, came 'high'"),
         ("time,HR\n0,70\nsoon,71\n", "line 3: expected a time as a number or an ISO 8601 date, came 'soon'"),
+        ("time [weeks],HR\n0,70\n1,71\n", "its times are in 'weeks', expected s, ms, us, ns, min or h"),
+        ("time,HR\n10:00:00,70\n10:00:01,71\n10:00:01,72\n", "several lines have the time 36001 s, so that no rate follows"),
+        ("time,HR\nsoon,70\n2,71\n", "line 2: expected a time as seconds, .* came 'soon'"),
         ("time,HR\n0,70\n2,71\n1,72\n", "times should increase, but 1 s follows 2 s"),
         ("time,HR\n0,70\n1,71\n2,72\n3.4,73\n4,74\n", "its times are irregular"),
         ("time,HR\n0,70\n1,71\n2,72\n1e12,73\n", "its times span .* check the dates"),

@@ -4,8 +4,8 @@
     0.000,0.12,97                        path,label,subject,site
     0.004,0.15,97                        bed3/0001.csv,stable,p17,ICU-2
 
-The time column is the first with a known name (time_column.py), in seconds (default), in milliseconds where its unit is ms, as
-clock times or as ISO 8601 dates; separator and decimal comma are found from the first lines. The sampling rate is derived from
+The time column is the first with a known name (time_column.py), in seconds (default), in the unit of its header, as clock times
+or as dates; separator and decimal comma are found from the first lines. The sampling rate is derived from
 the times. Missing lines become missing samples; a clock that runs backwards, or jitters by more than a tenth of a step, is
 refused. The units may stand in a line below the header (unit_line.py). A blank cell, "-", "--" or "---" is a missing sample. The
 manifest has the columns of a `recordings:` manifest (tables.py); `rate_hz` is not needed.
@@ -32,12 +32,14 @@ from phoropter.core.text_table import peek_table
 from phoropter.signals.readers.physionet import select_channels
 from phoropter.signals.readers.signal_tables import MAX_SIGNAL_BYTES, MISSING_CELLS
 from phoropter.signals.readers.tables import ManifestRow, read_manifest
-from phoropter.signals.readers.time_column import column_kind, is_clock, parse_clock, split_unit
+from phoropter.signals.readers.time_column import column_kind, is_clock, parse_clock, read_time_unit, split_unit
 from phoropter.signals.readers.unit_line import parse_unit_line, strip_cell_quotes
 from phoropter.signals.recording import GAPS_NOTE, LoadedRecordings, OnBadInput, Recording, read_folder
 
 MANIFEST_FILE = "manifest.csv"
 MAX_JITTER = 0.1  # of a sampling step
+_CLOCKS = ("utc", "gmt", "local", "unix", "epoch", "posix")  # in brackets behind a time, no units
+_LONG_AGO_S = 1e8  # 1973: seconds since 1970 that a device of today writes are more
 MAX_SAMPLES = 2**28  # of one channel: a damaged date must not ask for years of missing samples
 
 
@@ -58,12 +60,12 @@ def read_export(path: Path) -> Recording:
     at = next((i for i, name in enumerate(names) if column_kind(name) == "time"), None)
     if at is None or len(names) < 2:
         raise DataError(f"{path}: expected a column called time and at least one channel, there are {', '.join(names)}")
-    in_ms = units[at].lower() in ("ms", "msec", "milliseconds") or names[at].lower().endswith("_ms")
-    if is_clock(rows[0][1][at]):
-        cell = f"{names[at]} [{units[at]}]"
+    cell, first = f"{names[at]} [{units[at]}]" if units[at] else names[at], rows[0][1][at]
+    if is_clock(first) or not (_is_number(first) or _parse_date(first)):
         seconds = parse_clock([row[at] for _, row in rows], cell, str(path), lambda row: f"line {rows[row][0]}")
     else:
-        seconds = np.array([_parse_time(row[at], 1e-3 if in_ms else 1.0, f"{path} line {line}") for line, row in rows])
+        unit_s = _find_unit(cell, first, path)
+        seconds = np.array([_parse_time(row[at], unit_s, f"{path} line {line}") for line, row in rows])
     index, rate_hz = _derive_sampling_grid(seconds, path)
     channels = [i for i in range(len(names)) if i != at]
     samples = np.full((len(channels), int(index[-1]) + 1), np.nan, np.float32)
@@ -144,6 +146,12 @@ def _derive_sampling_grid(seconds: NDArray[np.float64], path: Path) -> tuple[NDA
     give 240 Hz and not 250.
     """
     steps = np.diff(seconds)
+    if (steps == 0).any() and not (steps < 0).any():
+        repeated = float(seconds[int(np.flatnonzero(steps == 0)[0])])
+        raise DataError(
+            f"{path}: several lines have the time {repeated:.12g} s, so that no rate follows: export finer times, or list the "
+            "files in a manifest of `recordings` with their rate_hz"
+        )
     if (steps <= 0).any():
         line = int(np.flatnonzero(steps <= 0)[0])
         raise DataError(
@@ -163,16 +171,42 @@ def _derive_sampling_grid(seconds: NDArray[np.float64], path: Path) -> tuple[NDA
     return index, float(f"{1 / step:.4g}")  # rounded, so that all files of one device have one rate
 
 
+def _find_unit(cell: str, first: str, path: Path) -> float:
+    """Seconds in one unit of numbers of times: as the header states; else seconds, or of times since 1970 what they are in.
+
+    Raises DataError for another unit in the header: the sampling rate would follow from a guess.
+    """
+    if (stated := read_time_unit(cell)) is not None:
+        return stated
+    if (unit := split_unit(cell)[1]) and _is_number(first) and unit.strip().casefold() not in _CLOCKS:
+        raise DataError(f"{path}: its times are in {unit!r}, expected s, ms, us, ns, min or h in the header {cell!r}: correct it")
+    return next((scale for scale in (1e-9, 1e-6, 1e-3) if _is_number(first) and float(first) * scale > _LONG_AGO_S), 1.0)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _parse_date(text: str) -> datetime | None:
+    """An ISO 8601 date; None for other texts."""
+    try:
+        date = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)  # UTC has no change of the clocks
+
+
 def _parse_time(text: str, unit_s: float, where: str) -> float:
     """A number in units of `unit_s`, or an ISO 8601 date → seconds."""
     try:
         value = float(text) * unit_s
     except ValueError:
-        try:
-            date = datetime.fromisoformat(text)
-        except ValueError:
+        if (date := _parse_date(text)) is None:
             raise DataError(f"{where}: expected a time as a number or an ISO 8601 date, came {text!r}") from None
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()  # UTC has no change of the clocks
+        return date.timestamp()
     if not math.isfinite(value):
         raise DataError(f"{where}: expected a finite time, came {text!r}")
     return value

@@ -42,6 +42,7 @@ COUNTER_NAMES = ("index", "idx", "sample", "sample_index", "sample_idx", "sample
 DATE_NAMES = ("date", "datum", "day")  # beside a clock; never a channel
 TIME_UNITS = {"s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "milliseconds": 1e-3}
 TIME_UNITS |= {"us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9, "min": 60.0, "minutes": 60.0, "h": 3600.0, "hours": 3600.0}
+TIME_UNITS |= {"sek": 1.0, "sekunden": 1.0, "msek": 1e-3, "msecs": 1e-3, "minute": 60.0, "hour": 3600.0, "hr": 3600.0}
 _GUESSED_UNITS = (1.0, 1e-3, 1e-6, 1e-9)
 _HEADER = re.compile(r"^(.*?)\s*(?:\[([^\]]*)\]|\(([^)]*)\))?$")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}(?:[.,]\d+)?))?")
@@ -71,6 +72,12 @@ def column_kind(cell: str, first: bool = False) -> str:
     if name in TIME_NAMES:
         return "time"
     return "counter" if name in COUNTER_NAMES or (first and not name) else "date" if name in DATE_NAMES else ""
+
+
+def read_time_unit(cell: str) -> float | None:
+    """Seconds in the unit that a header states, in brackets or at the end of its name (`time_ms`); None where it states none."""
+    name, unit = split_unit(cell)
+    return TIME_UNITS.get(unit.strip(" .").lower() or re.sub(r"[\s\-]+", "_", name.strip().lower()).rpartition("_")[2])
 
 
 def find_time_column(header: Sequence[str]) -> int | None:
@@ -144,10 +151,8 @@ def _numeric(column: pd.Series[Any]) -> NDArray[np.float64] | None:
 
 def _unit_of(cell: str, numbers: NDArray[np.float64], rate_hz: float) -> float:
     """Seconds in one unit of the times: by the header, or else the unit in which the times have the rate; seconds otherwise."""
-    name, unit = split_unit(cell)
-    unit = unit.strip().lower() or re.sub(r"[\s\-]+", "_", name.strip().lower()).rpartition("_")[2]
-    if unit in TIME_UNITS:
-        return TIME_UNITS[unit]
+    if (stated := read_time_unit(cell)) is not None:
+        return stated
     steps = np.diff(numbers)
     step = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
     return next((scale for scale in _GUESSED_UNITS if abs(step * scale * rate_hz - 1) < 0.1), 1.0)
