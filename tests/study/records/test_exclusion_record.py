@@ -60,7 +60,7 @@ def test_every_step_has_the_counts_of_the_files(folder: Path) -> None:
             "pictures", sound + 4, {"cannot be read": count["unread"], "in no class folder or official part": count["loose"]}
         ),
         make_step("pictures", sound + 1, {"of other classes (grey)": count["grey"]}),
-        make_step("pictures", 16, {"beyond max_samples: 16": sound + 1 - 16}),
+        make_step("pictures", 16, {"beyond max_samples of 16": sound + 1 - 16}),
         *steps[3:],
     )
     assert steps[0].found == len(kinds) and steps[-1].kept == dataset["rows"]

@@ -200,7 +200,7 @@ def subsample_windows(dataset: Dataset, count: int) -> Dataset:
 
     Where that leaves fewer than two of each, whole groups are left out instead (Dataset.sample).
     """
-    return dataset.note_exclusion(_subsample_windows(dataset, count), f"beyond max_samples: {count:,}")
+    return dataset.note_exclusion(_subsample_windows(dataset, count), f"beyond max_samples of {count:,}")
 
 
 def _subsample_windows(dataset: Dataset, count: int) -> Dataset:

@@ -105,6 +105,6 @@ def test_a_cut_to_so_many_windows_is_a_step_of_its_own(tmp_path: Path) -> None:
     smaller = subsample_windows(found, 9)
     assert smaller.exclusions == (
         *found.exclusions,
-        make_step("windows", len(smaller), {"beyond max_samples: 9": 24 - len(smaller)}, smaller.n_groups),
+        make_step("windows", len(smaller), {"beyond max_samples of 9": 24 - len(smaller)}, smaller.n_groups),
     )
     assert subsample_windows(found, 24).exclusions == found.exclusions

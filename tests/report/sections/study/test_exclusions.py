@@ -25,7 +25,7 @@ from phoropter.results.exclusions import ExclusionStep, make_step
 STEPS = (
     make_step("recordings", 470, {"of unknown class": 80, "shorter than a <b>window</b>": 2}, 468),
     make_step("windows", 1405, {}, 468),
-    make_step("windows", 1000, {"beyond max_samples: 1,000": 405}, 460),
+    make_step("windows", 1000, {"beyond max_samples of 1,000": 405}, 460),
 )
 
 
@@ -54,7 +54,7 @@ def test_a_sentence_for_each_step_and_of_which_variant_they_are() -> None:
     assert describe_exclusions(summary) == [
         "Of 552 recordings 470 were kept, of 468 births; left out: of unknown class (80), shorter than a <b>window</b> (2).",
         "They gave 1,405 windows, of 468 births.",
-        "Of 1,405 windows 1,000 were kept, of 460 births; left out: beyond max_samples: 1,000 (405).",
+        "Of 1,405 windows 1,000 were kept, of 460 births; left out: beyond max_samples of 1,000 (405).",
     ]
     assert describe_step(make_step("recordings", 3, {}, 1), summary) == "All 3 recordings were kept, of 1 birth."
     section = exclusions_section(make_inputs(STEPS, {"data.window.length_s": [5, 10], "recipe.lr": [1]}))
@@ -65,7 +65,11 @@ def test_boxes_go_from_what_was_found_to_the_classes() -> None:
     boxes = list_flow_boxes(STEPS, make_inputs(STEPS).summary)
     assert [box.text[0] for box in boxes] == ["552 recordings found", "470 recordings", "1,405 windows", "1,000 windows"]
     assert boxes[0].left_out == ("Left out: 82", "of unknown class: 80", "shorter than a <b>window</b>: 2")
-    assert boxes[1].text[1] == "of 468 births" and not boxes[1].left_out and boxes[2].left_out[0] == "Left out: 405"
+    assert (
+        boxes[1].text[1] == "of 468 births"
+        and not boxes[1].left_out
+        and boxes[2].left_out == ("Left out: 405", "beyond max_samples of 1,000")
+    )
     assert boxes[3].text[1:] == ("of 460 births", "normal: 900", "high-risk: 100")
 
 

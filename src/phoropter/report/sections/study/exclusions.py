@@ -62,7 +62,8 @@ def list_flow_boxes(steps: Sequence[ExclusionStep], summary: StudySummary) -> li
     for place, step in enumerate(steps):
         kept = [f"{step.kept:,} {step.unit}", *([] if step.groups is None else [f"of {summary.group_word.count(step.groups)}"])]
         new_unit = place == 0 or step.unit != steps[place - 1].unit
-        left_out = tuple(f"{reason}: {count:,}" for reason, count in step.left_out)
+        several = len(step.left_out) > 1  # the count of a single reason is the total
+        left_out = tuple(f"{reason}: {count:,}" if several else reason for reason, count in step.left_out)
         if new_unit and left_out:
             boxes.append(FlowBox((f"{step.found:,} {step.unit} found" if place == 0 else f"{step.found:,} {step.unit} cut",)))
         if left_out:
