@@ -29,6 +29,10 @@ def kept(*names: str) -> list[str]:
         ("benign/benign (1).png", "benign/benign (1)_mask.png"),
         ("benign/benign (1).png", "benign/benign (1)_mask_1.png"),
         ("skin/ISIC_01.jpg", "skin/ISIC_01_segmentation.png"),
+        ("skin/ISIC_01.jpg", "skin/ISIC_01_superpixels.png"),
+        ("road/7.jpg", "road/7_label.png"),
+        ("cat/a.jpg", "cat/thumbnails/a.png"),
+        ("cat/images/a.jpg", "cat/Overlay/a.png"),
     ],
 )
 def test_masks_are_separated(images: str, masks: str) -> None:
@@ -41,6 +45,8 @@ def test_masks_are_separated(images: str, masks: str) -> None:
         ("with_mask/1.png", "without_mask/1.png"),
         ("mask/1.png", "no mask/1.png"),
         ("mask/a.png", "helmet/b.png"),
+        ("thumb/1.png", "index/1.png"),
+        ("bottle/white.png", "bottle/no_label.png"),
         ("face/1.png", "face_mask/1.png"),
         ("bottle/images/1.png", "bottle/labels/seen.png"),
         ("cat/1_mask.png", "cat/2.png"),
@@ -63,3 +69,10 @@ def test_masks_are_counted_in_a_note(tmp_path: Path, draw: Draw) -> None:
         "4 pictures that look like masks were left out (3 in folders called masks, 1 named after a picture beside them; the "
         "first: covid/masks/1.png); list them in a manifest if they are to be classified",
     )
+
+
+def test_previews_are_called_so_in_the_note() -> None:
+    paths = [("cat", "a.png"), ("cat", "thumbnails", "a.png")]
+    left, (note,) = separate_masks(paths)
+    assert note.startswith("1 pictures that look like masks or previews were left out (1 in folders called thumbnails")
+    assert left == paths[:1]

@@ -1,7 +1,7 @@
 """Segmentation masks among pictures: in folders of their own (`COVID/masks`) or beside their picture (`a.png`, `a_mask.png`).
 
-A mask that counts as a picture of its class doubles the class and gives its outline away. Only files that belong to a picture
-are taken for masks: a class may be called `mask`.
+A mask that counts as a picture of its class doubles the class and gives its outline away; a thumbnail or an overlay of a picture
+is the picture again. Only files that belong to a picture are taken for such: a class may be called `mask`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,12 @@ _OTHER_MASK_NAMES = frozenset(
         "contours",
     ]
 )
-_MASK_HINT = re.compile(r"mask|seg|truth|gt", re.IGNORECASE)
-_MASK_SUFFIX = re.compile(r"(.+?)[ _.-]*[_ .-](?:masks?|seg|segmentation|ground_?truth|gt)(?:[ _.-]?\d+)?", re.IGNORECASE)
+_PREVIEW_NAMES = frozenset({"thumbnail", "thumbnails", "thumb", "thumbs", "preview", "previews", "overlay", "overlays"})
+_MASK_HINT = re.compile(r"mask|seg|truth|gt|label|annot|superpix|contour", re.IGNORECASE)
+_MASK_SUFFIX = re.compile(
+    r"(.+?)[ _.-]*[_ .-](?:masks?|seg|segmentation|ground_?truth|gt|labels?|annotations?|superpixels|contours?)(?:[ _.-]?\d+)?",
+    re.IGNORECASE,
+)
 
 
 def separate_masks(paths: list[PathParts]) -> tuple[list[PathParts], tuple[str, ...]]:
@@ -52,8 +56,9 @@ def separate_masks(paths: list[PathParts]) -> tuple[list[PathParts], tuple[str, 
     if beside := len(masks) - len(in_folders):
         counts.append(f"{beside} named after a picture beside them")
     example = "/".join(min(masks))
+    what = "masks or previews" if any(folder[-1].lower() in _PREVIEW_NAMES for folder in folders) else "masks"
     note = (
-        f"{len(masks)} pictures that look like masks were left out ({', '.join(counts)}; the first: {example}); list them in a "
+        f"{len(masks)} pictures that look like {what} were left out ({', '.join(counts)}; the first: {example}); list them in a "
         "manifest if they are to be classified"
     )
     return [path for path in paths if path not in masks], (note,)
@@ -108,7 +113,7 @@ def _share_names(masks: set[str], pictures: set[str]) -> bool:
 
 def _is_mask_name(name: str) -> bool:
     words = split_name_words(name)
-    return bool(_MASK_WORDS & set(words)) or "".join(words) in _OTHER_MASK_NAMES
+    return bool(_MASK_WORDS & set(words)) or "".join(words) in _OTHER_MASK_NAMES | _PREVIEW_NAMES
 
 
 def _strip_suffix(name: str) -> str:
