@@ -213,10 +213,13 @@ def _is_led_by_table(study: StudySpec, written: WrittenReport) -> bool:
 
 def _execute_with_progress(study: StudySpec, folder: Path, how: HowToRun) -> None:
     from phoropter.core.files import cache_dir
-    from phoropter.study import executors
-    from phoropter.study.display.progress_bars import show_progress
-    from phoropter.study.loggers import attach_loggers
-    from phoropter.study.worker import ComputeOptions
+    from phoropter.core.processes.garbage import importing_for_good
+
+    with importing_for_good():
+        from phoropter.study import executors
+        from phoropter.study.display.progress_bars import show_progress
+        from phoropter.study.loggers import attach_loggers
+        from phoropter.study.worker import ComputeOptions
 
     with show_progress(study.name, make_console()) as bars, attach_loggers(bars, study.name, folder) as on_progress:
         options = ComputeOptions(how.device, add=how.add, keys=how.keys, folds_first=how.budget is not None)

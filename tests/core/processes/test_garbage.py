@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from phoropter.core.processes.garbage import SELDOM, collecting_seldom
+from phoropter.core.processes.garbage import SELDOM, collecting_seldom, importing_for_good
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +52,15 @@ def test_who_looks_more_seldom_or_never_is_left_alone() -> None:
         with collecting_seldom():
             assert gc.get_threshold() == inside
         assert gc.get_threshold() == chosen
+
+
+def test_what_is_imported_for_good_is_not_looked_at_again() -> None:
+    gc.set_threshold(700, 10, 10)
+    try:
+        with importing_for_good():
+            kept = make_objects()
+            assert gc.get_threshold() == SELDOM
+        assert gc.get_freeze_count() >= len(kept) and gc.get_threshold() == (700, 10, 10)
+        assert not any(one is kept for one in gc.get_objects())
+    finally:
+        gc.unfreeze()
