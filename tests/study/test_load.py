@@ -69,6 +69,17 @@ def test_a_sweep_that_changes_nothing_is_refused(tmp_path: Path, sweep: str, rea
         load_study(written(tmp_path, PROBE + f"sweep: {{{sweep}}}\n"))
 
 
+def test_a_sweep_over_stored_features_is_for_candidates_that_store_them(tmp_path: Path) -> None:
+    sweep = "sweep: {recipe.feature_dtype: [float32, float16]}\n"
+    with pytest.raises(SpecError, match=r"the sweep over recipe\.feature_dtype changes nothing: no candidate stores features"):
+        load_study(written(tmp_path, PROBE.replace(", frozen: true", "") + sweep))
+    both = PROBE.replace("candidates: [", "candidates: [{name: y, backbone: test_resnet, weights: random}, ") + sweep
+    made = [name for variant in load_study(written(tmp_path, both)) for name, _ in variant.candidates.items()]
+    assert sorted(set(made)) == ["x", "y"]
+    found = [c.name for variant in load_study(written(tmp_path, both)) for c, _ in variant.candidates.values()]
+    assert sorted(set(found)) == ["x · feature_dtype float16", "x · feature_dtype float32", "y"]
+
+
 def test_a_swept_option_multiplies_only_the_candidates_that_read_it(tmp_path: Path) -> None:
     variants = load_study(written(tmp_path, PROBE + "sweep: {head.kind: [linear, dense], head.hidden: [64, 256]}\n"))
     made = [(c.name, c.head.kind, c.head.hidden) for v in variants for c, _ in v.candidates.values()]

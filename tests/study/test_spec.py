@@ -183,6 +183,12 @@ def test_words_that_somebody_reads_pass(tmp_path: Path, recipe: str, candidate: 
     assert read_study(written(tmp_path, study_of(recipe, candidate, *more)))
 
 
+def test_how_features_are_stored_is_no_word_of_a_final_recipe(tmp_path: Path) -> None:
+    text = study_of("finetune", TRAINED, "screening: {final_recipe: {preset: head-then-all, feature_dtype: float16}}")
+    with pytest.raises(SpecError, match=r"line 6: feature_dtype is for stored features, and the final recipe trains networks"):
+        read_study(written(tmp_path, text))
+
+
 def test_how_features_are_stored_reaches_frozen_candidates_and_probes_of_a_screening(tmp_path: Path) -> None:
     """They take `probe` in place of a recipe that trains all, and lost it there."""
     (study,) = read_study(written(tmp_path, study_of("{feature_dtype: float16}", FROZEN)))

@@ -32,6 +32,7 @@ from phoropter.study.variants.sweep import SweepVariant, add_settings_to_name, e
 from phoropter.study.variants.tuning import Trial, list_trials
 from phoropter.study.variants.unusable_weights import UnusableWeights
 from phoropter.training.candidates.candidate import Candidate, find_conflict
+from phoropter.training.candidates.recipe import FEATURE_FIELDS
 from phoropter.training.tables.id_table import digest_table_file
 from phoropter.training.tables.metadata_features import digest_metadata
 from phoropter.training.trained_on import raise_on_bundle_leak
@@ -105,6 +106,7 @@ def _raise_on_idle_sweep(study: StudySpec, variants: list[LoadedVariant]) -> Non
         specs = [getattr(candidate, part, None) for v in variants for candidate, _ in v.candidates.values()]
         owners = [owner for s in specs if s is not None and (owner := getattr(s, "unused_options", {}).get(name))]
         reason = f"{name} belongs to {owners[0]}" if owners else f"no candidate has a {part} of its own to train"
+        reason = "no candidate stores features" if name in FEATURE_FIELDS else reason
         raise SpecError(
             f"{study.source.describe_location(('sweep', path))}: the sweep over {path} changes nothing: {reason}; leave it "
             "out, or add a candidate that reads it"

@@ -170,6 +170,10 @@ class StudySpec(Spec):
         candidates, stored_as = self.parsed_candidates, [name for name in FEATURE_FIELDS if name not in unasked]
         if isinstance(self.recipe, dict):
             stored_as = [name for name in stored_as if name in self.recipe]
+        final = self.screening.final_recipe if self.screening else None
+        if unread := next((name for name in FEATURE_FIELDS if isinstance(final, dict) and name in final), None):
+            where = self.source.describe_location(("screening", "final_recipe", unread))
+            raise SpecError(f"{where}: {unread} is for stored features, and the final recipe trains networks; leave it out")
         varied = {*self.sweep, *(self.tune.grid if self.tune else ())}
         if not stored_as or self.screening is not None or not varied.isdisjoint(_DECIDE_STORING):
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from phoropter.core.spec import validate_as
 from phoropter.training.candidates.candidate import Candidate, DistillationSpec
+from phoropter.training.candidates.recipe import FEATURE_FIELDS
 
 _COMMON_PARTS = ("recipe", "data")  # a sweep over these affects every candidate; over other parts, only candidates that have them
 
@@ -12,6 +13,8 @@ def setting_affects(path: str, candidate: Candidate) -> bool:
     """Whether a key changes what the candidate is: without a teacher it is the same for every α."""
     part, _, name = path.partition(".")
     if part in _COMMON_PARTS:
+        if name in FEATURE_FIELDS and not candidate.stores_features:
+            return False
         return not (part == "recipe" and (candidate.is_ensemble or candidate.table))
     if part != "distillation" or candidate.distillation is None:
         spec = getattr(candidate, part)
