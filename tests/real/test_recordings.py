@@ -91,7 +91,7 @@ def test_metadata_of_births_are_those_of_their_headers(ctu_folder: Path) -> None
         ("Apgar5", "is an outcome"),
         ("BDecf", "is an outcome"),
         ("Weight(g)", "is an outcome"),
-        ("Deliv. type", "known with what the study predicts or after it"),
+        ("Deliv. type", "is an outcome, known with what the study predicts or after it"),
     ):
         with pytest.raises(DataError, match=rf"'{re.escape(column)}' of ctu-uhb-ctgdb {why}"):
             read_metadata(data, None, dataset, ["Age", column])
