@@ -52,7 +52,7 @@ class Study(StudySpec):
     def __init__(self, *unnamed: Never, **keys: Any) -> None:
         if unnamed:
             names = ("name", "data", "candidates", "protocol")
-            raise SpecError(describe_unnamed("Study", unnamed, names, "a study file is run by `phoropter run FILE`"))
+            raise SpecError(describe_unnamed("Study", unnamed, names))
         checked = validate_as(StudySpec, keys)  # as the base class, because validating this one would call this function
         if checked.second_protocol:
             raise SpecError("`second_protocol` makes two studies; use it in a study file, or make one Study with each protocol")

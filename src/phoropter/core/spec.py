@@ -66,7 +66,7 @@ class Spec(BaseModel):
 class PublicSpec(Spec):
     """A Spec that users make in Python by its name: what they write is refused in one sentence, as in a file."""
 
-    unnamed_hint: typing.ClassVar[str] = ""  # what somebody meant who gave a value without its name, where that is known
+    unnamed_hint: typing.ClassVar[str] = ""  # what else somebody meant who gave a value without its name, where that is known
 
     def __init__(self, /, *unnamed: typing.Never, **fields: Any) -> None:
         if unnamed:

@@ -88,7 +88,7 @@ class DataSpec(SourceFields, PublicSpec):
               blank-pictures or time-shuffled
     """
 
-    unnamed_hint: ClassVar[str] = "each source has a function of its name, as folder('pictures')"
+    unnamed_hint: ClassVar[str] = "each source has a function of its name, as in folder('pictures')"
 
     name: str | None = Field(default=None, min_length=1, max_length=100)
     download_hint: str | None = None

@@ -197,7 +197,7 @@ class Recipe(PublicSpec):
                       not once per epoch
     """
 
-    unnamed_hint: ClassVar[str] = "a preset is named where a recipe is asked for, as in finetune('resnet50', recipe='scratch')"
+    unnamed_hint: ClassVar[str] = "a preset is named where a recipe is asked for: finetune('resnet50', recipe='scratch')"
 
     preset: str | None = None
     phases: tuple[Phase, ...] = ()
