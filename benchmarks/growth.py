@@ -191,7 +191,7 @@ def rows_of(axis: str, sizes: Sequence[int], costs: list[dict[str, Cost]], disk:
 
 
 def draw_growth(measured: dict[str, tuple[Sequence[int], list[dict[str, Cost]], list[int]]], path: Path) -> None:
-    """Seconds above, memory and disk below, one column an axis; the broken lines are n and n · log n."""
+    """Seconds of the processor above, memory and disk below, one column an axis; the broken lines are n and n · log n."""
     import numpy as np
     from matplotlib.figure import Figure
 
@@ -200,14 +200,14 @@ def draw_growth(measured: dict[str, tuple[Sequence[int], list[dict[str, Cost]], 
     for column, (axis, (sizes, costs, disk)) in enumerate(measured.items()):
         above, below = panels[:, column]
         for command in COMMANDS:
-            above.loglog(sizes, [c[command].wall_s for c in costs], "o-", ms=3, label=command)
+            above.loglog(sizes, [c[command].processor_s for c in costs], "o-", ms=3, label=command)
             below.loglog(sizes, [c[command].memory / MIB for c in costs], "o-", ms=3, label=command)
         below.loglog(sizes, [kept / MIB for kept in disk], "s--", ms=3, color="0.3", label="disk")
         n = np.array(sizes, float)
         for law, label in ((n, "n"), (n * np.log(n), "n log n")):
             above.loglog(n, 0.2 * law / law[0], ":", color="0.6", lw=1)
             above.annotate(label, (n[-1], 0.2 * law[-1] / law[0]), fontsize=7, color="0.5", ha="right")
-        above.set_ylabel("seconds on the wall")
+        above.set_ylabel("seconds of the processor")
         below.set_ylabel("MiB")
         below.set_xlabel(axis)
         above.legend(fontsize=7, frameon=False)
