@@ -191,6 +191,13 @@ def test_weights_at_hand_stand_in_frozen_and_fusions_of_them_are_trained_to_the_
     )
 
 
+def test_frozen_networks_that_see_new_pictures_in_every_epoch_have_fewer_rows(weights: Path) -> None:
+    births = {part.name: part for part in small_parts("ctg-high-risk")}
+    hospitals = births["ctg-high-risk-simulated-by-hospital"]
+    assert all(c.frozen and not c.stores_features for c in hospitals.parsed_candidates), "cut and mixed anew in every epoch"
+    assert hospitals.data.max_samples == MAX_ROWS and births["ctg-high-risk-simulated-uc"].data.max_samples == FROZEN_ROWS
+
+
 def test_what_keeps_its_own_head_takes_weights_with_classes(weights: Path) -> None:
     small = small_parts("alexnet-and-after")[0]
     assert networks(small) == {"AlexNet": ["mobilenetv2_100"], "AlexNet, ten crops": ["mobilenetv2_100"]}

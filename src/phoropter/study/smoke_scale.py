@@ -21,7 +21,7 @@ from phoropter.training.candidates.recipe import FINE_TUNING_FIELDS, Recipe
 
 MAX_ROWS = 600
 TAUGHT_ROWS = 1200  # with students, which learn from nothing
-FROZEN_ROWS = 1500  # where nothing but heads is trained
+FROZEN_ROWS = 1500  # where nothing but heads is trained, on features that are computed once
 CARRIED_SIZE = 128  # of networks with weights at hand: smaller pictures are strange to what saw 224 pixels
 TEACHER_SIZE = 72  # of teachers among them, which answer for every picture in every epoch
 MAX_EPOCHS = 6
@@ -32,7 +32,7 @@ LEAST_LR = 1e-3  # of networks that begin from random weights instead of pretrai
 DENSE_HEAD_LR = 3e-4  # of dense heads of frozen networks: at 1e-3 most hidden units of nine of ten heads were dead
 MAX_BATCH = 16  # few rows make few steps
 MAX_FOLDS = 2
-FROZEN_FOLDS = 5  # where nothing but heads is trained
+FROZEN_FOLDS = 5  # there, too
 MAX_SWEEP_VALUES = 2  # values kept of each sweep: the first and the last
 
 
@@ -47,8 +47,8 @@ def make_smoke_version(study: StudySpec) -> StudySpec:
     stand_ins = StandIns(carried, most, notes, study.base)
     shrunk = [_shrink_candidate(c, original, size, head_epochs, stand_ins) for c in original]
     candidates = _drop_identical([_copy_members(c, shrunk) for c in shrunk], notes)
-    frozen = bool(carried) and all(c.frozen or c.is_ensemble for c in candidates)
-    cheap = frozen and not taught and "recipe.augment" not in study.sweep
+    once = bool(carried) and all(c.stores_features or c.is_ensemble for c in candidates)
+    cheap = once and not taught and "recipe.augment" not in study.sweep
     rows = TAUGHT_ROWS if taught else FROZEN_ROWS if cheap else MAX_ROWS
     folds = FROZEN_FOLDS if cheap else MAX_FOLDS
     changes: dict[str, Any] = {
