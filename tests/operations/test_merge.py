@@ -73,8 +73,12 @@ def test_damaged_runs_are_left_in_their_source(halves: tuple[Store, Store]) -> N
 def test_a_run_with_other_predictions_is_named_and_the_targets_stays(study: Path, store: Store) -> None:
     shutil.copytree(store.folder, study / "there")
     there, one, other = Store(study / "there"), *list(store.runs())[:2]
+    predictions = other.load_predictions()
+    assert predictions is not None
     shutil.rmtree(there.run(one.key).folder)
-    shutil.copytree(other.folder, there.run(one.key).folder)  # a sound folder of another run under this one's key
+    with there.create_run(one.key) as run:  # a sound run of this key with the predictions of another
+        run.write_record(one.record)
+        run.write_predictions(predictions)
     before = read_files(store)
     outcome = merge_results(store.folder, there.folder)
     assert outcome.other == [one.key] and len(outcome.same) == 3 and read_files(store) == before
@@ -85,7 +89,8 @@ def test_a_run_with_other_predictions_is_named_and_the_targets_stays(study: Path
 def test_a_run_that_is_computed_now_and_one_out_of_plan_are_left(halves: tuple[Store, Store]) -> None:
     here, there = halves
     keys = [run.key for run in there.runs()]
-    shutil.copytree(there.run(keys[0]).folder, there.folder / "runs" / ("0" * 32))
+    with there.create_run("0" * 32) as run:
+        run.write_record({**there.run(keys[0]).record, "key": "0" * 32})
     with Store(here.folder).hold_lease(keys[0]) as mine:
         assert mine
         outcome = merge_results(here.folder, there.folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,3 +114,12 @@ def test_the_command_ends_with_1_where_something_is_damaged(study: Path) -> None
     flip_byte(DAMAGED["run"](study))
     damaged = CliRunner().invoke(main, ["verify", str(study / "out")])
     assert damaged.exit_code == 1 and "damaged: run" in damaged.output and "predictions.npz is damaged" in damaged.output
+
+
+def test_a_run_copied_over_another_is_found(study: Path) -> None:
+    one, other, *_ = sorted(run.folder for run in Store(study / "out").runs())
+    shutil.rmtree(other)
+    shutil.copytree(one, other)
+    (item,) = find_damaged(study / "out")
+    assert item.path == other and item.damage == f"record.json is that of another run, {one.name}"
+    assert [run.folder for run in Store(study / "out").runs() if run.folder == other] == []

@@ -1,7 +1,7 @@
 """One finished run: predictions, record, history and thumbnails in its folder, written and read back. No torch, no pickle.
 
-Sound means that every file has the checksum it was written with and the record has its shape. A run of format 1, before the
-checksums, is held against the digest of its predictions that its record names.
+Sound means that every file has the checksum it was written with, and that the record has its shape and the run's key. A run of
+format 1, before the checksums, is held against the digest of its predictions that its record names.
 """
 
 from __future__ import annotations
@@ -170,10 +170,15 @@ class Run:
         """What is wrong with the folder, in words; None where it is sound. The bundle has checksums of its own."""
         if not (self.folder / "record.json").is_file():
             return "record.json is missing"
-        if (self.folder / CHECKSUM_FILE).exists():
-            return find_damage(self.folder)
+        sealed = (self.folder / CHECKSUM_FILE).exists()
+        if sealed and (damage := find_damage(self.folder)):
+            return damage
         try:
             record = self.record
+            if (own := record.get("key", self.key)) != self.key:
+                return f"record.json is that of another run, {own}"
+            if sealed:
+                return None
             if record["format"] != UNSEALED_FORMAT:
                 return f"{CHECKSUM_FILE} is missing"
             expected = record["digests"].get("predictions")
