@@ -34,6 +34,18 @@ def test_report_folders_elsewhere_are_left_out(zoo: Path, draw: Draw) -> None:
 
 
 @pytest.mark.parametrize(
+    ("mark", "picture"), [("bundle.json", "examples/cat-a.png"), ("explanations.csv", "0001-a.png")], ids=["bundle", "maps"]
+)
+def test_bundles_and_maps_beside_the_classes_are_left_out(zoo: Path, draw: Draw, mark: str, picture: str) -> None:
+    draw(zoo / "made" / picture)
+    (zoo / "made" / mark).touch()
+    dataset = open_folder(zoo)
+    assert dataset.classes == ("cat", "dog") and dataset.problems == ()
+    assert dataset.notes[1:] == ("1 results or report folders of phoropter were left out: made",)
+    assert len(scan_folder(zoo / "made").picture_paths) == 1, "its pictures are read where it is named itself"
+
+
+@pytest.mark.parametrize(
     "name", ["__MACOSX", ".ipynb_checkpoints", "@eaDir", ".git", "$RECYCLE.BIN", "System Volume Information"]
 )
 def test_litter_is_left_out_with_a_count(zoo: Path, draw: Draw, name: str) -> None:

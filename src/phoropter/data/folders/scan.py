@@ -66,7 +66,12 @@ IGNORED_NAMES = (
     "lost+found",
     "icon\r",
 )
-OWN_FILES = ({"study.json"}, {"conclusion.txt", "tables"})  # of a results folder (results/store.py), of a report (report/render)
+OWN_FILES = (  # of a results folder (results/store.py), a report (report/render), a bundle with examples, maps (deploy/explain)
+    {"study.json"},
+    {"conclusion.txt", "tables"},
+    {"bundle.json"},
+    {"explanations.csv"},
+)
 MAX_DEPTH = 32
 MAX_FILES = 20_000_000
 
