@@ -192,6 +192,45 @@ def test_a_time_column_that_is_wanted_is_a_channel(tmp_path: Path) -> None:
     assert read_text(tmp_path, "t,ECG\n5,1\n3,2\n", channels=["t"]).samples.tolist() == [[5, 3]]
 
 
+SECONDS = np.where(np.arange(40) < 20, np.arange(40), np.arange(40) + 10) / 50
+INDEXES: dict[str, pd.Index] = {
+    "named": pd.Index(SECONDS, name="time"),
+    "unnamed": pd.Index(SECONDS),
+    "dates": pd.DatetimeIndex(pd.Timestamp("2024-01-01") + pd.to_timedelta(SECONDS, unit="s"), name="date"),
+    "durations": pd.to_timedelta(SECONDS, unit="s"),
+    "counted": pd.Index((SECONDS * 50).round().astype(int)),
+    "rows that were kept": pd.Index((SECONDS * 50).round().astype(int) + 7, name="sample"),
+}
+
+
+@pytest.mark.parametrize("kind", INDEXES)
+def test_an_index_of_pandas_is_a_column_of_times(tmp_path: Path, kind: str) -> None:
+    pd.DataFrame({"ECG": VALUES[:40]}, index=INDEXES[kind]).to_parquet(tmp_path / "a.parquet")
+    found = read_signal_table(tmp_path / "a.parquet", 50.0)
+    assert (found.channels, found.notes, found.length) == (("ECG",), (GAPS_NOTE,), 50)
+    np.testing.assert_array_equal(found.samples[0, :20], VALUES[:20].astype(np.float32))
+    assert np.isnan(found.samples[0, 20:30]).all()
+
+
+@pytest.mark.parametrize(
+    "index", [pd.RangeIndex(40), pd.Index(range(0, 80, 2)), pd.Index([f"r{i}" for i in range(40)], name="row")]
+)
+def test_an_index_that_says_nothing_of_time_is_none(tmp_path: Path, index: pd.Index) -> None:
+    pd.DataFrame({"ECG": VALUES[:40]}, index=index).to_parquet(tmp_path / "a.parquet")
+    found = read_signal_table(tmp_path / "a.parquet", 50.0)
+    assert (found.channels, found.notes, found.length) == (("ECG",), (), 40)
+
+
+def test_checksums_of_a_parquet_file_are_compared(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"ECG": VALUES}).to_parquet(path, write_page_checksum=True, compression=None, use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    content[content.index(VALUES.tobytes()) + 8] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="it cannot be read as a table"):
+        read_signal_table(path, 50.0)
+
+
 def test_dates_of_parquet_are_times(tmp_path: Path) -> None:
     times = pd.date_range("2024-05-01", periods=50, freq="20ms").delete(range(10, 20))
     pd.DataFrame({"timestamp": times, "ECG": VALUES[:40]}).to_parquet(tmp_path / "a.parquet")

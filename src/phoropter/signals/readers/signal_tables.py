@@ -208,8 +208,25 @@ def _read_parquet_table(path: Path) -> _Table:
     if known.num_rows * known.num_columns > MAX_VALUES:
         size = f"{known.num_rows} lines of {known.num_columns} columns"
         raise DataError(f"{path}: {size} are more than the {MAX_VALUES} numbers that are read: split it")
-    frame = pd.read_parquet(path)
+    frame = pd.read_parquet(path, page_checksum_verification=True)  # where the file has checksums
+    name = _name_index(frame.index)
+    frame = frame.reset_index(names=name) if name and name not in frame.columns else frame
     return _Table(tuple(str(column).strip() for column in frame.columns), frame, 1)
+
+
+def _name_index(index: pd.Index[Any]) -> str:
+    """What pandas' index is called as a column of times or of a count of samples; "" for one that says nothing of time."""
+    import pandas as pd
+
+    name = str(index.name or "")
+    if isinstance(index, pd.MultiIndex) or (isinstance(index, pd.RangeIndex) and not name):
+        return ""
+    if isinstance(index, (pd.DatetimeIndex, pd.TimedeltaIndex)) or (index.dtype.kind == "f" and not name):
+        return "time"
+    if name:
+        return name if column_kind(name) in ("time", "counter") else ""
+    counts = index.dtype.kind in "iu" and len(index) > 1 and float(np.median(np.diff(index.to_numpy(np.float64)))) == 1
+    return "index" if counts else ""
 
 
 def _read_csv_table(path: Path) -> _Table:

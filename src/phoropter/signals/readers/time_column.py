@@ -161,9 +161,9 @@ def _unit_of(cell: str, numbers: NDArray[np.float64], rate_hz: float) -> float:
 def _parse_clock(column: pd.Series[Any], where: str, name_line: Callable[[int], str], cell: str) -> NDArray[np.float64]:
     """Clock times and dates → seconds from the first."""
     import pandas as pd
-    from pandas.api.types import is_datetime64_any_dtype
+    from pandas.api.types import is_datetime64_any_dtype, is_timedelta64_dtype
 
-    if is_datetime64_any_dtype(column):
+    if is_datetime64_any_dtype(column) or is_timedelta64_dtype(column):
         return np.asarray((column - column.iloc[0]).dt.total_seconds(), np.float64)
     texts = column.astype("string").str.strip(_QUOTES)
     clock, elapsed = texts.str.extract(f"^{_CLOCK.pattern}$"), texts.str.extract(f"^{_ELAPSED.pattern}$")
