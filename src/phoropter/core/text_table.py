@@ -179,7 +179,7 @@ def _read_parquet(path: Path) -> TextTable:
     import pyarrow as pa
     from pyarrow import parquet
 
-    with report_parquet_damage(path.name), parquet.ParquetFile(path) as file:
+    with report_parquet_damage(path.name), parquet.ParquetFile(path, page_checksum_verification=True) as file:
         simple = [f.name for f in file.schema_arrow if not pa.types.is_nested(f.type) and not pa.types.is_binary(f.type)]
         table = file.read(columns=simple)
         texts = [[clean_cell(value) for value in column.to_pylist()] for column in table.columns]

@@ -68,7 +68,9 @@ def pack_dataset(
         while pending is not None:
             from pyarrow import parquet
 
-            with parquet.ParquetWriter(aside / f"data-{shards:05d}.parquet", pending[0].schema) as writer:
+            with parquet.ParquetWriter(
+                aside / f"data-{shards:05d}.parquet", pending[0].schema, write_page_checksum=True
+            ) as writer:
                 written = 0
                 while pending is not None and written < shard_bytes:
                     table, count = pending

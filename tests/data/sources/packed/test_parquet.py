@@ -239,6 +239,17 @@ def test_a_complete_set_of_files_is_told_by_its_numbers(zoo: Path, tmp_path: Pat
     assert not [note for note in open_parquet(tmp_path).notes if note.startswith("WARNING")]
 
 
+def test_checksums_of_pages_are_compared(zoo: Path, tmp_path: Path) -> None:
+    table = pa.table({"image": cells(zoo, NAMES), "label": [0, 1, 0, 1]})
+    plain = {"compression": "none", "use_dictionary": False, "write_statistics": False}  # the picture's bytes, once
+    parquet.write_table(table, tmp_path / "a.parquet", write_page_checksum=True, **plain)
+    content = bytearray((tmp_path / "a.parquet").read_bytes())
+    content[content.index((zoo / NAMES[1]).read_bytes()) + 60] ^= 1
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.parquet is damaged"):
+        open_parquet(tmp_path / "a.parquet").read(0)
+
+
 def test_columns_are_found_whatever_their_case_and_two_of_one_name_are_refused(zoo: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     parquet.write_table(pa.table({"Image": cells(zoo, NAMES), "Label ": list("abab")}), path)

@@ -112,10 +112,16 @@ def _read_layout_of(file: Path, size: int, changed: int) -> _Layout:
 
 @contextmanager
 def _open_parquet_file(file: Path, footer: Any = None) -> Iterator[Any]:
-    """A Parquet file; damage found while it is read is a DataError. footer: where it was read before"""
+    """A Parquet file, its pages held against their checksums where it has some; damage found while it is read is a DataError.
+
+    footer: where it was read before
+    """
     from pyarrow import parquet
 
-    with report_parquet_damage(file.name), parquet.ParquetFile(file, metadata=footer) as opened:
+    with (
+        report_parquet_damage(file.name),
+        parquet.ParquetFile(file, metadata=footer, page_checksum_verification=True) as opened,
+    ):
         yield opened
 
 
