@@ -195,7 +195,9 @@ def test_frozen_networks_that_see_new_pictures_in_every_epoch_have_fewer_rows(we
     births = {part.name: part for part in small_parts("ctg-high-risk")}
     hospitals = births["ctg-high-risk-simulated-by-hospital"]
     assert all(c.frozen and not c.stores_features for c in hospitals.parsed_candidates), "cut and mixed anew in every epoch"
-    assert hospitals.data.max_samples == MAX_ROWS and births["ctg-high-risk-simulated-uc"].data.max_samples == FROZEN_ROWS
+    assert hospitals.data.max_samples == MAX_ROWS // 2, "as every hospital is held out once"
+    assert births["ctg-high-risk-simulated"].data.max_samples == MAX_ROWS
+    assert births["ctg-high-risk-simulated-uc"].data.max_samples == FROZEN_ROWS
 
 
 def test_what_keeps_its_own_head_takes_weights_with_classes(weights: Path) -> None:

@@ -49,7 +49,8 @@ def make_smoke_version(study: StudySpec) -> StudySpec:
     candidates = _drop_identical([_copy_members(c, shrunk) for c in shrunk], notes)
     once = bool(carried) and all(c.stores_features or c.is_ensemble for c in candidates)
     cheap = once and not taught and "recipe.augment" not in study.sweep
-    rows = TAUGHT_ROWS if taught else FROZEN_ROWS if cheap else MAX_ROWS
+    many_splits = study.protocol.split == "leave-one-site-out" and not once
+    rows = TAUGHT_ROWS if taught else FROZEN_ROWS if cheap else MAX_ROWS // 2 if many_splits else MAX_ROWS
     folds = FROZEN_FOLDS if cheap else MAX_FOLDS
     changes: dict[str, Any] = {
         "data": _shrink_data(study.data.model_dump(exclude_unset=True), size, rows, notes),
