@@ -19,6 +19,7 @@ from phoropter.core.columns import (
     describe_unread_groups,
     describe_unread_parts,
     find_columns,
+    is_missing_word,
     parse_number,
 )
 from phoropter.core.errors import DataError
@@ -122,6 +123,11 @@ def test_names_that_stand_for_a_missing_value_are_noted() -> None:
         "3 rows have 'None' or 'nan' among the groups, which other programs write for a missing value: it was read as a name",
     )
     assert describe_missing_words(["p1", "Nancy", ""], "groups") == ()
+
+
+def test_words_for_a_missing_value() -> None:
+    assert all(map(is_missing_word, ["NA", "nan", "None", "<NA>", "#N/A"]))
+    assert not any(map(is_missing_word, ["", "Nancy", "0", "unknown"]))
 
 
 @pytest.mark.parametrize("name", ["patient_id", "PatientID", "Subject", "subjects", "lesion_id", "meta.participant", "donor no."])

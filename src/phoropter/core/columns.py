@@ -76,6 +76,11 @@ def is_missing(value: Any) -> bool:
     return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value))
 
 
+def is_missing_word(text: str) -> bool:
+    """Whether text is what other programs write for a missing value: `NA`, `nan`, `None`, `<NA>`."""
+    return text.casefold() in _MISSING_WORDS
+
+
 def clean_path(text: str) -> str:
     """A path as written in a table, also on Windows → with `/`, without invisible characters or white space at its ends."""
     return remove_invisible(text).replace("\u00a0", " ").strip().replace("\\", "/")

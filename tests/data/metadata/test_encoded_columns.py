@@ -98,3 +98,32 @@ def test_few_people_may_be_told_apart_by_chance(tmp_path: Path) -> None:
     assert read_metadata(data, None, six, ["age"]).values.shape == (COUNT, 1), "six people are told apart by half of all columns"
     control = data.model_copy(update={"control": "predict-group"})
     assert len(read_metadata(control, None, dataset, ["age"]).values) == COUNT
+
+
+def test_a_missing_value_as_other_programs_write_it_is_missing_among_numbers(tmp_path: Path) -> None:
+    age = RNG.integers(20, 60, COUNT).astype(str)
+    age[3], age[8], age[9] = "NA", "None", "nan"
+    found = read(tmp_path, ["age", "drug"], age=age, drug=np.where(np.arange(COUNT) % 3, "none", "NA"))
+    expected = pd.to_numeric(pd.Series(age), errors="coerce").to_numpy(np.float32)
+    np.testing.assert_array_equal(found.values[:, 0], expected)
+    assert found.names == ("age", "drug = NA", "drug = none")  # among texts they are levels: `none` says something of a drug
+
+
+@pytest.mark.parametrize("odd", ["unknown", "30 years"])
+def test_a_quantity_with_text_among_its_numbers_is_no_set_of_levels(tmp_path: Path, odd: str) -> None:
+    age = (20 + np.arange(COUNT) * 7 % 23).astype(str)
+    age[4] = odd
+    with pytest.raises(DataError, match=f"'age' of list.csv has 2[34] different numbers, and '{odd}' is none; write plain"):
+        read(tmp_path, ["age"], age=age)
+
+
+@pytest.mark.parametrize("unit", [" years", "kg"])
+def test_numbers_with_units_are_no_levels(tmp_path: Path, unit: str) -> None:
+    with pytest.raises(DataError, match="has 23 different numbers"):
+        read(tmp_path, ["age"], age=[f"{20 + i * 7 % 23}{unit}" for i in range(COUNT)])
+
+
+def test_grades_and_ranges_are_levels(tmp_path: Path) -> None:
+    grade = np.array(["0", "1", "2", "3+"])[np.arange(COUNT) * 7 % 13 % 4]
+    years = [f"{10 * (i * 7 % 9)}-{10 * (i * 7 % 9) + 9}" for i in range(COUNT)]
+    assert len(read(tmp_path, ["grade", "years"], grade=grade, years=years).names) == 4 + 9

@@ -50,6 +50,16 @@ def test_a_manifest_has_its_further_columns(tmp_path: Path, column: str, words: 
         stated.find_column(column)
 
 
+def test_columns_that_differ_in_case_only_are_told_apart_as_they_are_spelt(tmp_path: Path) -> None:
+    data = write_manifest(tmp_path)
+    written = (tmp_path / "list.csv").read_text().replace("path report", "AGE")
+    (tmp_path / "list.csv").write_text(written)
+    stated = read_stated_columns(data, None, open_dataset(data))
+    assert [stated.find_column(name) for name in ("age", "AGE")] == ["age", "AGE"]
+    with pytest.raises(DataError, match=r"'Age' may be age or AGE of list\.csv; write it as there"):
+        stated.find_column("Age")
+
+
 @pytest.mark.parametrize(
     ("column", "words"),
     [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.columns import parse_number
+from phoropter.core.columns import is_missing_word, parse_number
 from phoropter.core.errors import DataError
 from phoropter.core.files import digest
 from phoropter.data.dataset import Dataset
@@ -18,7 +19,9 @@ from phoropter.data.metadata.stated_columns import StatedColumns, read_stated_co
 from phoropter.data.spec import DataSpec
 
 MAX_LEVELS = 30  # of a column of text
+MAX_AS_LEVELS = 10  # different numbers in a column of text, as of grades 0, 1, 2, 3+; more are a quantity
 MAX_CHANCE = 1e-3  # that a column which has nothing to do with the label tells it in every row
+_QUANTITY = re.compile(r"[<>≤≥~]?\s*[+-]?[0-9]+([.,][0-9]+)*\s*[^0-9\s-]*")  # a number, with a unit or a decimal comma too
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +39,8 @@ def read_metadata(data: DataSpec, base: Path | None, dataset: Dataset, columns: 
 
     Levels are those of the whole source. A level that no training row has is 0 in all of them, so that no classifier can give it
     a weight: what is fitted knows the levels of its training rows alone.
-    Raises DataError for a column that is not there, states nothing, has too many levels, is stated to be infinite, must not be
-    read (an outcome, the label) or tells the label of every row.
+    Raises DataError for a column that is not there, states nothing, has too many levels, states a quantity as text, is stated to
+    be infinite, must not be read (an outcome, the label) or tells the label of every row.
     """
     stated = read_stated_columns(data, base, dataset)
     found = list(dict.fromkeys(stated.find_column(name) for name in columns))
@@ -55,17 +58,33 @@ def read_metadata(data: DataSpec, base: Path | None, dataset: Dataset, columns: 
 
 
 def _parse_numbers(name: str, stated: StatedColumns) -> dict[str, float] | None:
-    """Key → number, NaN where nothing is stated; None of a column of text. Raises DataError where nothing is stated at all."""
+    """Key → number, NaN where nothing is stated, which other programs write NA; None of a column of text.
+
+    Raises DataError where nothing is stated at all, and for a quantity among whose numbers is text.
+    """
     cells = stated.cells[name]
     if not any(cells.values()):
         raise DataError(f"metadata: '{name}' of {stated.place} is empty in every row; leave it out")
     numbers = {key: parse_number(text, stated.decimal_comma) if text else float("nan") for key, text in cells.items()}
-    if any(isinstance(number, str) for number in numbers.values()):
+    words = {number for number in numbers.values() if isinstance(number, str)}
+    if not all(map(is_missing_word, words)) or not any(number == number for number in numbers.values() if number not in words):
+        _raise_on_quantity(name, stated, words)
         return None
-    parsed = {key: float(number) for key, number in numbers.items()}
-    if np.isinf(list(parsed.values())).any():
+    parsed = {key: float("nan") if isinstance(number, str) else number for key, number in numbers.items()}
+    if np.isinf(np.array(list(parsed.values()), np.float64).astype(np.float32)).any():
         raise DataError(f"metadata: '{name}' of {stated.place} has an infinite number; mend it, or leave it out")
     return parsed
+
+
+def _raise_on_quantity(name: str, stated: StatedColumns, words: Iterable[str]) -> None:
+    """Raises DataError for text that holds many different numbers: as levels they would lose their order."""
+    texts = {text for text in stated.cells[name].values() if text}
+    found = {text for text in texts if _QUANTITY.fullmatch(text)}
+    if len(found) > MAX_AS_LEVELS:
+        raise DataError(
+            f"metadata: '{name}' of {stated.place} has {len(found):,} different numbers, and '{min(words)[:40]}' is none; "
+            "write plain numbers without units, with nothing where one is not known, or leave it out"
+        )
 
 
 def _mark_levels(name: str, stated: StatedColumns) -> dict[str, dict[str, float]]:

@@ -34,9 +34,15 @@ class StatedColumns:
     decimal_comma: bool = False
 
     def find_column(self, name: str) -> str:
-        """A column as it is spelt here; small letters match large. Raises DataError for one that is refused or not there."""
-        spelt = {known.casefold(): known for known in (*self.refused, *self.cells)}
-        found = spelt.get(name.casefold())
+        """A column as it is spelt here; small letters match large where no other is spelt so.
+
+        Raises DataError for one that is refused, not there, or one of several that differ in case only.
+        """
+        columns = tuple(dict.fromkeys((*self.refused, *self.cells)))
+        alike = [name] if name in columns else [known for known in columns if known.casefold() == name.casefold()]
+        if len(alike) > 1:
+            raise DataError(f"metadata: '{name}' may be {' or '.join(alike)} of {self.place}; write it as there")
+        found = alike[0] if alike else None
         if found in self.refused:
             raise DataError(f"metadata: '{found}' of {self.place} {self.refused[found]}; leave it out")
         if found is None:
