@@ -7,7 +7,7 @@ import json
 import pytest
 
 from phoropter.core.errors import StoreError
-from phoropter.results.exclusions import ExclusionStep, make_step, read_steps
+from phoropter.results.exclusions import ExclusionStep, count_analysed, make_step, read_steps
 
 
 def test_counts_add_up_or_are_refused() -> None:
@@ -27,3 +27,10 @@ def test_study_json_gives_the_same_steps() -> None:
             read_steps([{**steps[0].plain(), **damage}])
     with pytest.raises(StoreError, match="'unit'"):
         read_steps([{}])
+
+
+def test_the_last_step_tells_what_was_analysed() -> None:
+    steps = [step.plain() for step in (make_step("pictures", 9, {"lost": 1}), make_step("pictures", 7, {"unused": 2}, 3))]
+    assert count_analysed({"rows": 9, "groups": 4, "exclusions": steps}) == (7, 3)
+    assert count_analysed({"rows": 9, "groups": 4, "exclusions": steps[:1]}) == (9, 4)
+    assert count_analysed({"rows": 9}) == count_analysed({"rows": 9, "exclusions": []}) == (9, None)

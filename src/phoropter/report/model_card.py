@@ -31,6 +31,7 @@ from phoropter.report.sections.study import leakage, provenance
 from phoropter.report.summary.curves import fit_temperature_scaling
 from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.report.summary.report_input import ReportInput
+from phoropter.results.exclusions import count_analysed
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.stats.calibration_error import CalibrationEstimate
 
@@ -79,8 +80,9 @@ def _describe_model(first: CandidateResults, summary: StudySummary) -> list[str]
 def describe_data(summary: StudySummary) -> list[str]:
     """Paragraphs of Markdown: how many rows of whom, at which size, of which classes, with which notes."""
     dataset = summary.study.get("dataset") or {}
-    words = [f"{dataset.get('name') or 'The dataset'}: {dataset.get('rows', 0):,} labelled rows"]
-    words += [summary.group_word.count(dataset["groups"])] if dataset.get("groups") else []
+    rows, groups = count_analysed(dataset)
+    words = [f"{dataset.get('name') or 'The dataset'}: {rows:,} labelled rows"]
+    words += [summary.group_word.count(groups)] if groups else []
     words += [f"{summary.site_word.plural} {', '.join(map(str, dataset['sites']))}"] if dataset.get("sites") else []
     size = f"images of {dataset['size']} pixels" if dataset.get("size") else ""
     sentence = f"{', '.join(words)}{'; ' + size if size else ''}. Fingerprint {dataset.get('fingerprint', 'unknown')}."

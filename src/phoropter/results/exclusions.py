@@ -46,6 +46,15 @@ def make_step(unit: str, kept: int, left_out: Mapping[str, int], groups: int | N
     return ExclusionStep(unit, kept + sum(count for _, count in pairs), pairs, kept, groups)
 
 
+def count_analysed(dataset: Mapping[str, Any]) -> tuple[int, int | None]:
+    """Of `dataset` in study.json: (rows after the last step, their groups, None where they have none)."""
+    steps = read_steps(dataset.get("exclusions") or ())
+    rows, groups = int(dataset.get("rows") or 0), dataset.get("groups")
+    if not steps:
+        return rows, groups
+    return steps[-1].kept, groups if steps[-1].groups is None else steps[-1].groups
+
+
 def read_steps(written: Iterable[Mapping[str, Any]]) -> tuple[ExclusionStep, ...]:
     """The steps of a study.json. Raises StoreError for others than `plain` writes, and where counts do not add up."""
     try:

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.in_memory import from_arrays
 from phoropter.data.spec import DataSpec, open_dataset
-from phoropter.results.exclusions import make_step, read_steps
+from phoropter.results.exclusions import count_analysed, make_step, read_steps
 from phoropter.study.records.study_record import list_exclusions
 from small_pictures import draw_dark_and_light, run_small_study
 
@@ -76,16 +76,41 @@ def test_rows_without_a_label_and_missing_files_are_steps(folder: Path, tmp_path
     lines = [f"{folder}/pictures/{name},{label}" for name, label in zip(names, labels, strict=True)]
     (tmp_path / "list.csv").write_text("path,label\n" + "\n".join(lines))
     dataset = open_dataset(DataSpec.model_validate({"manifest": tmp_path / "list.csv", "on_bad_input": "skip"}))
-    missing, unlabelled = list_exclusions(dataset)
+    missing, unlabelled = list_exclusions(dataset, dataset.labelled)
     assert missing == make_step("pictures", 5, {"the file is missing": 1})
     assert unlabelled == make_step("pictures", 4, {"without a label": 1})
 
 
 def test_what_is_used_as_a_whole_has_no_step() -> None:
     dataset: Dataset = from_arrays(np.zeros((4, 8, 8, 3), np.uint8), ["a", "a", "b", "b"])
-    assert list_exclusions(dataset) == ()
+    assert list_exclusions(dataset, dataset.labelled) == ()
     assert (dataset.labels != UNLABELLED).all()
     part = dataset.note_exclusion(dataset.select_rows(np.array([0, 2])), "for a reason")
-    assert list_exclusions(part) == (make_step("pictures", 2, {"for a reason": 2}),)
+    assert list_exclusions(part, part.labelled) == (make_step("pictures", 2, {"for a reason": 2}),)
     smaller = part.select_rows(np.array([1]))
-    assert list_exclusions(smaller)[-1] == make_step("pictures", 1, {"left out by the data object": 1})
+    assert list_exclusions(smaller, smaller.labelled)[-1] == make_step("pictures", 1, {"left out by the data object": 1})
+
+
+OF_PARTS = """\
+name: parts
+data: {manifest: list.csv, size: 16}
+protocol: {split: PROTOCOL}
+candidates: [{baseline: mean-image}]
+"""
+
+
+@pytest.mark.parametrize("protocol", ["predefined", "file, folds_file: folds.csv"])
+def test_rows_of_no_part_or_fold_are_left_out_and_counted_nowhere(folder: Path, tmp_path: Path, protocol: str) -> None:
+    rows = [(f"{folder}/pictures/{kind}/{i}.png", kind, f"p{i // 2}", i) for kind in ("dark", "light") for i in range(12)]
+    parts = ["train" if i < 4 else "test" if i < (10 if kind == "dark" else 8) else "" for _, kind, _, i in rows]
+    lines = [f"{path},{kind},{person},{part}" for (path, kind, person, _), part in zip(rows, parts, strict=True)]
+    (tmp_path / "list.csv").write_text("path,label,group,split\n" + "\n".join(lines))
+    folds = [f"{row[0]},1,1,{part or 'unused'}" for row, part in zip(rows, parts, strict=True)]
+    (tmp_path / "folds.csv").write_text("id,repeat,fold,part\n" + "\n".join(folds))
+    store = run_small_study(tmp_path, OF_PARTS.replace("PROTOCOL", protocol))
+    dataset = store.study["dataset"]
+    used = [(kind, person) for (_, kind, person, _), part in zip(rows, parts, strict=True) if part]
+    people = len({person for _, person in used})
+    assert read_steps(dataset["exclusions"]) == (make_step("pictures", len(used), {"in no part of any split": 6}, people),)
+    assert dict(zip(dataset["classes"], dataset["counts"], strict=True)) == {"dark": 10, "light": 8}
+    assert count_analysed(dataset) == (18, 5) and dataset["rows"] == 24

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from phoropter.core.cpu_count import count_usable_cores, read_processor_name
-from phoropter.data.dataset import Dataset
+from phoropter.data.dataset import Dataset, count_classes
 from phoropter.data.positive_class import find_positive
 from phoropter.data.shift.shifted_rows import resolve_corruptions
 from phoropter.data.unit_names import name_units
@@ -31,6 +32,7 @@ def describe_study(planned: Plan, device: torch.device) -> dict[str, Any]:
     """The content of study.json, but for the audit."""
     study, image_set = planned.study, planned.image_sets[0]
     dataset, context = image_set.dataset, study.context
+    used = find_used_rows(planned)
     contrasts = planned.contrasts + planned.exploratory
     return {
         "name": study.name,
@@ -42,7 +44,7 @@ def describe_study(planned: Plan, device: torch.device) -> dict[str, Any]:
             "fingerprint": dataset.fingerprint,
             "rows": len(dataset),
             "classes": list(dataset.classes),
-            "counts": dataset.class_counts.tolist(),
+            "counts": count_classes(dataset.labels[used], len(dataset.classes)).tolist(),
             **({"task": "multi-label"} if dataset.is_multi_label else {}),
             "positive": find_positive(dataset, image_set.data.positive),
             "groups": None if dataset.groups is None else len(np.unique(dataset.groups)),
@@ -51,7 +53,7 @@ def describe_study(planned: Plan, device: torch.device) -> dict[str, Any]:
             "size": image_set.image_size,
             "notes": list(dataset.notes),
             "problems": [str(p) for p in dataset.problems],
-            "exclusions": [step.plain() for step in list_exclusions(dataset)],
+            "exclusions": [step.plain() for step in list_exclusions(dataset, used)],
         },
         "plan": [run.to_plan_row() for run in planned.compared],
         **({"side_plan": [run.to_plan_row() for run in side]} if (side := planned.side_runs) else {}),
@@ -73,15 +75,31 @@ def _describe_shift(planned: Plan) -> dict[str, Any]:
     return {"shift": list(found.values())}
 
 
-def list_exclusions(dataset: Dataset) -> tuple[ExclusionStep, ...]:
-    """The steps from the source to the labelled rows of a dataset; none where all that was found is used."""
+def find_used_rows(planned: Plan) -> NDArray[np.bool_]:
+    """(N,) whether a row of the first dataset is in a part of some split: those of no official part or fold are not."""
+    image_set = planned.image_sets[0]
+    used, labelled = np.zeros(len(image_set.dataset), bool), image_set.dataset.labelled
+    for split in {id(run.split): run.split for run in planned.compared if run.image_set is image_set}.values():
+        for rows in (split.train, split.test, split.val, split.external):
+            used[[] if rows is None else rows] = True
+        if used[labelled].all():
+            break
+    return used
+
+
+def list_exclusions(dataset: Dataset, used: NDArray[np.bool_]) -> tuple[ExclusionStep, ...]:
+    """The steps from the source to the rows that are used; none where all that was found is. used: (N,), of labelled rows"""
     steps = dataset.exclusions
     before = steps[-1].kept if steps else len(dataset)
-    lost = {"left out by the data object": max(0, before - len(dataset)), "without a label": int((~dataset.labelled).sum())}
+    lost = {
+        "left out by the data object": max(0, before - len(dataset)),
+        "without a label": int((~dataset.labelled).sum()),
+        "in no part of any split": int((dataset.labelled & ~used).sum()),
+    }
     if not any(lost.values()):
         return steps
-    groups = None if dataset.groups is None else len(np.unique(dataset.groups[dataset.labelled]))
-    return (*steps, make_step(dataset.row_unit, int(dataset.labelled.sum()), lost, groups))
+    groups = None if dataset.groups is None else len(np.unique(dataset.groups[used]))
+    return (*steps, make_step(dataset.row_unit, int(used.sum()), lost, groups))
 
 
 def find_relative_base(base: Path | None, folder: Path) -> dict[str, str]:

@@ -28,7 +28,7 @@ def exclusions_section(inputs: ReportInput) -> Section | None:
     text += [f"The study varies {list_names(varied)}; these are the counts of the first value."] if varied else []
     if not steps:
         return Section("exclusions", _TITLE, tuple(text), ())
-    text.append("Rows are left out before folds are made, so no candidate has seen them.")
+    text.append("No candidate has seen a row that was left out, in training or in a test.")
     caption = "From what the source holds to the rows that were analysed; to the right, what was left out and why."
     said = f"{' '.join(sentences)} Analysed: {', '.join(_list_class_counts(summary))}."
     figure = draw_exclusion_flow(list_flow_boxes(steps, summary), caption, said)

@@ -23,6 +23,7 @@ from phoropter.report.sections.study.leakage import read_audit_findings, severe_
 from phoropter.report.sections.study.provenance import describe_protocol, reproduce_commands
 from phoropter.report.summary.model import StudySummary
 from phoropter.report.summary.report_input import ReportInput
+from phoropter.results.exclusions import count_analysed
 
 STATEMENT_FILE = "statement.md"
 LEFT = "left to the author"
@@ -86,9 +87,9 @@ def describe_flow(inputs: ReportInput) -> list[str]:
         why = "; ".join(f"{reason} ({count})" for reason, count in reasons)
         lines.append(f"Left out because they could not be used: {count_with_noun(len(problems), 'input')}: {why}.")
     lines += [f"Of the data it is recorded: {note}" for note in map(str, dataset.get("notes") or ())]
-    rows = count_with_noun(int(dataset.get("rows") or 0), "row")
-    units = f" of {summary.group_word.count(dataset['groups'])}" if dataset.get("groups") else ""
-    lines.append(f"Analysed: {rows}{units}, {_count_classes(summary)}.")
+    rows, groups = count_analysed(dataset)
+    units = f" of {summary.group_word.count(groups)}" if groups else ""
+    lines.append(f"Analysed: {count_with_noun(rows, 'row')}{units}, {_count_classes(summary)}.")
     tested = max((sum(run.n_test for run in c.runs) for c in summary.candidates), default=0)
     rounds = len({run.split[:2] for run in summary.candidates[0].runs})
     answers = f"{count_with_noun(tested, 'answer')} of each candidate in {count_with_noun(rounds, 'round')}"
