@@ -19,6 +19,7 @@ class Candidate:
     table_kind: str = ""
     is_complete: bool = True
     reads_samples: bool = False
+    member_names: tuple[str, ...] = ()
     values: dict[str, float] = field(default_factory=dict)
 
     def metric_mean(self, metric: str) -> float:
@@ -58,6 +59,14 @@ def test_a_baseline_that_leads_the_best_network_alone_is_not_ahead_of_every_netw
 def test_nothing_is_said_where_the_network_is_ahead_or_there_is_no_pair() -> None:
     assert sentence([NETWORK, SIMPLE], ("resnet50", "colour-texture", "ahead")) == ""
     assert sentence([NETWORK, OTHER]) == "" and sentence([SIMPLE, MEAN]) == "" and sentence([NETWORK, SIMPLE]) == ""
+
+
+def test_an_average_with_a_baseline_is_no_network() -> None:
+    mixed = Candidate("both", 0.85, member_names=("colour-texture", "resnet50"))
+    pair = ("resnet50", "colour-texture", "cannot tell")
+    assert sentence([mixed, NETWORK, SIMPLE], pair, ("both", "colour-texture", "ahead")) == sentence([NETWORK, SIMPLE], pair)
+    networks = Candidate("two", 0.85, member_names=("vit", "resnet50"))
+    assert sentence([networks, NETWORK, SIMPLE, OTHER], pair, ("two", "colour-texture", "ahead")) == ""
 
 
 def test_several_share_a_sentence() -> None:

@@ -9,8 +9,12 @@ from phoropter.report.summary.model import CandidateResults, StudySummary
 
 
 def describe_simple_baselines(summary: StudySummary, comparisons: CandidateComparisons) -> str:
-    """Empty where there is no baseline or no network, and where the first network is ahead of every baseline."""
-    networks = [c for c in summary.candidates if not c.table_kind and c.is_complete]
+    """Empty where there is no baseline or no network, and where the first network is ahead of every baseline.
+
+    An average with a candidate that is no network among its members is none: a baseline is asked for what networks are worth.
+    """
+    tables = {c.name for c in summary.candidates if c.table_kind}
+    networks = [c for c in summary.candidates if not c.table_kind and c.is_complete and not tables & set(c.member_names)]
     baselines = [c for c in summary.candidates if c.table_kind in ("baseline", "metadata") and c.is_complete]
     if not networks or not baselines:
         return ""

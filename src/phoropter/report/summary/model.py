@@ -137,6 +137,12 @@ class CandidateResults:
         return len(self.runs) == self.n_planned
 
     @property
+    def member_names(self) -> tuple[str, ...]:
+        """Of an average, the candidates that it is made of, by their names in the study."""
+        described = (self.runs[0].record.get("candidate") or {}) if self.runs else {}
+        return tuple(described.get("members") or ())
+
+    @property
     def base_name(self) -> str:
         """The name without the suffix that a sweep adds."""
         return self.name.rpartition(" · ")[0] if self.settings else self.name
@@ -145,7 +151,7 @@ class CandidateResults:
     def joins_networks(self) -> bool:
         """Whether it is a fusion, or an average of several candidates."""
         described = (self.runs[0].record.get("candidate") or {}) if self.runs else {}
-        return max(len(described.get("backbones") or ()), len(described.get("members") or ())) > 1
+        return max(len(described.get("backbones") or ()), len(self.member_names)) > 1
 
     @property
     def table_kind(self) -> str:
