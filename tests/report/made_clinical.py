@@ -40,7 +40,9 @@ def read_births(folder: Path, candidate: str, level: str = "group", rule: str = 
             owner = file["group"] if level == "group" else file["id"]
             for name in np.unique(owner):
                 mine = owner == name
-                value = {"mean": p[mine].mean(), "vote": (p[mine] > 0.5).mean(), "max": p[mine].max()}[rule]
+                votes = (p[mine] > 0.5).mean()
+                votes += 1e-9 * np.sign(p[mine].mean() - 0.5) if votes == 0.5 else 0  # of a tie, the higher mean is ahead
+                value = {"mean": p[mine].mean(), "vote": votes, "max": p[mine].max()}[rule]
                 found["truth"].append(int(file["label"][mine][0] == 0))
                 found["p"].append(value)
                 found["name"].append(name)
