@@ -17,7 +17,7 @@ from phoropter.data.images.decode import SquareResize
 from phoropter.data.images.decode_pool import Shard
 from phoropter.data.images.pixels import Pixels
 
-VERSION = 3  # raise it when the same picture would give other pixels
+VERSION = 4  # raise it when the same picture would give other pixels
 
 
 @dataclass

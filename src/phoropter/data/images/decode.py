@@ -31,6 +31,7 @@ from phoropter.data.images.formats.dicom import open_dicom, read_dicom_size
 from phoropter.data.images.formats.tiff import (
     TIFF_SIGNS,
     describe_tiff,
+    is_negative,
     needs_tifffile,
     read_pillow_samples,
     read_tiff_channels,
@@ -141,7 +142,8 @@ def open_image(source: BinaryIO | bytes, name: str) -> Image.Image:
                 samples = read_pillow_samples(image)
                 shown = image if samples is None else _show_greys(samples, name)
                 upright = turn_upright(shown, image)
-                return upright if samples is not None else convert_to_rgb(upright, name)
+                rgb = upright if samples is not None else convert_to_rgb(upright, name)
+                return ImageOps.invert(rgb) if is_negative(image) else rgb
         except DataError:
             raise
         except Image.DecompressionBombError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import lzma
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -195,6 +196,23 @@ def test_greys_whose_lowest_value_is_white_are_shown_white(kind: str, compressio
         written(values, photometric=p, byteorder=byteorder, compression=compression) for p in ("miniswhite", "minisblack")
     )
     np.testing.assert_array_equal(shown(white), 255 - shown(black))
+
+
+def test_a_deep_grey_tiff_whose_lowest_value_is_white_needs_no_tifffile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    values = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    for packing in ("raw", "tiff_lzw"):
+        black, white = io.BytesIO(), io.BytesIO()
+        Image.fromarray(values).save(black, "TIFF", compression=packing)
+        Image.fromarray(values).save(white, "TIFF", compression=packing, tiffinfo={262: 0})
+        np.testing.assert_array_equal(shown(white.getvalue()), 255 - shown(black.getvalue()))
+
+
+@pytest.mark.parametrize("kind", ["uint16", "int16", "float16", "float32"])
+def test_a_large_tiff_is_shown_as_a_plain_one(kind: str) -> None:
+    values = np.linspace(0, 1 if kind.startswith("float") else 120, 64).reshape(8, 8).astype(kind)
+    plain, large = (written(values, photometric="miniswhite", bigtiff=big) for big in (False, True))
+    np.testing.assert_array_equal(shown(large), shown(plain))
 
 
 @pytest.mark.parametrize("kind", [np.int8, np.float64])

@@ -26,9 +26,11 @@ MAX_PAGES = 10_000
 MAX_UNPACKED_BYTES = 2 * 1024**3
 _WIDTH_TAG, _LENGTH_TAG, _COMPRESSION_TAG = 256, 257, 259
 _PHOTOMETRIC_TAG, _LOW_IS_WHITE = 262, 0
+_BIG_TIFF = 43  # in the header, where others have 42
 _ORIENTATION_TAG, _SUBFILE_TAG, _BITS_TAG, _SAMPLES_TAG, _EXTRA_TAG, _FORMAT_TAG = 274, 254, 258, 277, 338, 339
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3  # values of the tag of sample formats
 _TIFFFILE_KINDS = ((_FLOAT, 16), (_FLOAT, 64), (_UNSIGNED, 64), (_SIGNED, 64))
+_OPENED_WHITE = (*((_UNSIGNED, bits) for bits in (1, 2, 4, 8)), (_FLOAT, 32))  # and 16 bits with the lowest byte first
 _SWAPPED_TWICE = ((_SIGNED, 16), (_SIGNED, 32), (_FLOAT, 32))  # by libtiff and again by Pillow
 _SIGNED_DTYPES = {(_SIGNED, 8): np.int8, (_UNSIGNED, 32): np.uint32}  # that Pillow takes for unsigned and signed
 _REDUCED_OR_MASK = 0b101
@@ -57,13 +59,14 @@ def needs_tifffile(file: BinaryIO) -> bool:
     """Whether an open TIFF holds grey values that Pillow does not read, or reads wrong.
 
     These are numbers of 64 bits and floating-point ones of 16; with the highest byte first also unsigned ones of 32 bits and, in
-    compressed files, signed and floating-point ones; and all but bytes and fewer bits where the lowest value is white.
+    compressed files, signed and floating-point ones; and where the lowest value is white, those that Pillow does not open then.
     """
     try:
         directory = _read_first_directory(file)
         kind, packed = _find_sample_kind(directory), int(directory.get(_COMPRESSION_TAG, 1)) != 1
         swapped = directory.prefix == b"MM" and (kind == (_UNSIGNED, 32) or (packed and kind in _SWAPPED_TWICE))
-        turned = _is_low_white(directory) and (kind[0] != _UNSIGNED or kind[1] > 8)
+        opened = kind in _OPENED_WHITE or (directory.prefix == b"II" and kind == (_UNSIGNED, 16))
+        turned = _is_low_white(directory) and not opened
         return int(directory.get(_SAMPLES_TAG, 1)) == 1 and (kind in _TIFFFILE_KINDS or swapped or turned)
     except Exception:  # a damaged directory, of which Pillow says what is wrong
         return False
@@ -73,6 +76,11 @@ def needs_tifffile(file: BinaryIO) -> bool:
 
 def _is_low_white(directory: Any) -> bool:
     return int(directory.get(_PHOTOMETRIC_TAG, 1)) == _LOW_IS_WHITE
+
+
+def is_negative(image: Image.Image) -> bool:
+    """Whether an open picture is a TIFF whose lowest value is white, and Pillow has left it so: it inverts up to 8 bits."""
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and image.mode[0] in "IF" and _is_low_white(image.tag_v2)
 
 
 def read_pillow_samples(image: Image.Image) -> NDArray[Any] | None:
@@ -109,7 +117,8 @@ def read_tiff_size(file: BinaryIO) -> tuple[int, int] | None:
 
 def _read_first_directory(file: BinaryIO) -> TiffImagePlugin.ImageFileDirectory_v2:
     file.seek(0)
-    directory = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
+    header = file.read(8)
+    directory = TiffImagePlugin.ImageFileDirectory_v2(header + (file.read(8) if header[2] == _BIG_TIFF else b""))
     file.seek(directory.next)
     directory.load(file)
     return directory
