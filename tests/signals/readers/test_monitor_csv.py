@@ -29,6 +29,8 @@ CLOCKS = {
     "milliseconds since 1970": ("timestamp", [str(1_700_000_000_000 + 20 * i) for i in range(20)], 50.0),
     "nanoseconds since 1970": ("timestamp (UTC)", [str(1_700_000_000_000_000_000 + 20_000_000 * i) for i in range(20)], 50.0),
     "seconds since 1970": ("time (unix)", [f"{1_700_000_000 + i / 50:.2f}" for i in range(20)], 50.0),
+    "milliseconds of a date far ahead": ("time", [str(6_700_000_000_000 + 20 * i) for i in range(20)], 50.0),
+    "a name that is a unit": ("millis", [str(20 * i) for i in range(20)], 50.0),
     "other dates": ("time", [f"13.01.2024 10:00:0{i // 50}.{i % 50 * 20:03d}" for i in range(60)], 50.0),
     "dates with a zone": ("datetime", [f"2024-10-27T00:{59 + i // 60}:{i % 60:02d}+00:00" for i in range(60)], 1.0),
 }
@@ -67,6 +69,8 @@ def test_an_export_with_decimal_commas_is_read(tmp_path: Path) -> None:
         ("time,HR\n0,70\n1,high\n", "line 3, HR: expected a number or a blank cell, came 'high'"),
         ("time,HR\n0,70\nsoon,71\n", "line 3: expected a time as a number or an ISO 8601 date, came 'soon'"),
         ("time [weeks],HR\n0,70\n1,71\n", "its times are in 'weeks', expected s, ms, us, ns, min or h"),
+        ("time,HR\n20240501101502,70\n20240501101503,71\n", "begin at 20240501101502, which are no seconds, nor since 1970"),
+        ("time,HR\n133900000000000000,70\n133900000010000000,71\n", r"state their unit in the header, as in time \[ns\]"),
         ("time,HR\n10:00:00,70\n10:00:01,71\n10:00:01,72\n", "several lines have the time 36001 s, so that no rate follows"),
         ("time,HR\nsoon,70\n2,71\n", "line 2: expected a time as seconds, .* came 'soon'"),
         ("time,HR\n0,70\n2,71\n1,72\n", "times should increase, but 1 s follows 2 s"),

@@ -199,6 +199,7 @@ INDEXES: dict[str, pd.Index] = {
     "dates": pd.DatetimeIndex(pd.Timestamp("2024-01-01") + pd.to_timedelta(SECONDS, unit="s"), name="date"),
     "durations": pd.to_timedelta(SECONDS, unit="s"),
     "counted": pd.Index((SECONDS * 50).round().astype(int)),
+    "counted, as floats": pd.Index((SECONDS * 50).round()),
     "rows that were kept": pd.Index((SECONDS * 50).round().astype(int) + 7, name="sample"),
 }
 

@@ -39,7 +39,7 @@ from phoropter.signals.recording import GAPS_NOTE, LoadedRecordings, OnBadInput,
 MANIFEST_FILE = "manifest.csv"
 MAX_JITTER = 0.1  # of a sampling step
 _CLOCKS = ("utc", "gmt", "local", "unix", "epoch", "posix")  # in brackets behind a time, no units
-_LONG_AGO_S = 1e8  # 1973: seconds since 1970 that a device of today writes are more
+_DATES_S = (7e8, 8e9)  # 1992 and 2223, to which MIMIC shifts its dates: seconds since 1970 that an export may hold
 MAX_SAMPLES = 2**28  # of one channel: a damaged date must not ask for years of missing samples
 
 
@@ -155,7 +155,8 @@ def _derive_sampling_grid(seconds: NDArray[np.float64], path: Path) -> tuple[NDA
     if (steps <= 0).any():
         line = int(np.flatnonzero(steps <= 0)[0])
         raise DataError(
-            f"{path}: times should increase, but {seconds[line + 1]:g} s follows {seconds[line]:g} s: sort the export"
+            f"{path}: times should increase, but {seconds[line + 1]:.12g} s follows {seconds[line]:.12g} s: sort the export, or "
+            "split it where the clock was set back"
         )
     median = float(np.median(steps))
     usual = steps[np.abs(steps - median) <= 0.5 * median]
@@ -174,13 +175,21 @@ def _derive_sampling_grid(seconds: NDArray[np.float64], path: Path) -> tuple[NDA
 def _find_unit(cell: str, first: str, path: Path) -> float:
     """Seconds in one unit of numbers of times: as the header states; else seconds, or of times since 1970 what they are in.
 
-    Raises DataError for another unit in the header: the sampling rate would follow from a guess.
+    Raises DataError for another unit in the header, and for numbers that are neither: the rate would follow from a guess.
     """
     if (stated := read_time_unit(cell)) is not None:
         return stated
     if (unit := split_unit(cell)[1]) and _is_number(first) and unit.strip().casefold() not in _CLOCKS:
         raise DataError(f"{path}: its times are in {unit!r}, expected s, ms, us, ns, min or h in the header {cell!r}: correct it")
-    return next((scale for scale in (1e-9, 1e-6, 1e-3) if _is_number(first) and float(first) * scale > _LONG_AGO_S), 1.0)
+    value = float(first) if _is_number(first) else 0.0
+    if value < _DATES_S[1]:
+        return 1.0
+    if (scale := next((scale for scale in (1e-3, 1e-6, 1e-9) if _DATES_S[0] < value * scale < _DATES_S[1]), None)) is None:
+        raise DataError(  # 20240501101502, 100 ns since 1601, or nanoseconds since the device was switched on
+            f"{path}: its times begin at {first}, which are no seconds, nor since 1970 in ms, us or ns: state their unit in the "
+            "header, as in time [ns], or write dates as 2024-05-01 10:15:02"
+        )
+    return scale
 
 
 def _is_number(text: str) -> bool:

@@ -221,12 +221,12 @@ def _name_index(index: pd.Index[Any]) -> str:
     name = str(index.name or "")
     if isinstance(index, pd.MultiIndex) or (isinstance(index, pd.RangeIndex) and not name):
         return ""
-    if isinstance(index, (pd.DatetimeIndex, pd.TimedeltaIndex)) or (index.dtype.kind == "f" and not name):
+    if isinstance(index, (pd.DatetimeIndex, pd.TimedeltaIndex)):
         return "time"
     if name:
         return name if column_kind(name) in ("time", "counter") else ""
-    counts = index.dtype.kind in "iu" and len(index) > 1 and float(np.median(np.diff(index.to_numpy(np.float64)))) == 1
-    return "index" if counts else ""
+    counts = index.dtype.kind in "iuf" and len(index) > 1 and float(np.median(np.diff(index.to_numpy(np.float64)))) == 1
+    return "index" if counts else "time" if index.dtype.kind == "f" else ""
 
 
 def _read_csv_table(path: Path) -> _Table:

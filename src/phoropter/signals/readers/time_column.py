@@ -43,6 +43,7 @@ DATE_NAMES = ("date", "datum", "day")  # beside a clock; never a channel
 TIME_UNITS = {"s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "milliseconds": 1e-3}
 TIME_UNITS |= {"us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9, "min": 60.0, "minutes": 60.0, "h": 3600.0, "hours": 3600.0}
 TIME_UNITS |= {"sek": 1.0, "sekunden": 1.0, "msek": 1e-3, "msecs": 1e-3, "minute": 60.0, "hour": 3600.0, "hr": 3600.0}
+TIME_UNITS |= {"millis": 1e-3, "millisecond": 1e-3, "micros": 1e-6, "microseconds": 1e-6, "nanoseconds": 1e-9, "mins": 60.0}
 _GUESSED_UNITS = (1.0, 1e-3, 1e-6, 1e-9)
 _HEADER = re.compile(r"^(.*?)\s*(?:\[([^\]]*)\]|\(([^)]*)\))?$")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}(?:[.,]\d+)?))?")
