@@ -23,7 +23,7 @@ WAVE = np.sin(7 * SECONDS)
 )
 def test_samples_at_the_end_of_the_range_are_counted(samples: NDArray[np.float64], expected: int) -> None:
     counted = count_clipped_samples(samples)
-    assert expected - 2 * 35 <= counted <= expected  # a run cut by an end of the trace, or shorter than four samples, is none
+    assert expected - 2 * 35 <= counted <= expected  # a run cut by an end of the trace, or of fewer than four readings, is none
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,7 @@ def test_samples_at_the_end_of_the_range_are_counted(samples: NDArray[np.float64
         np.round(np.sin(0.7 * SECONDS) * 10),  # a slow wave in coarse steps
         np.round(WAVE * 100),
         np.where(WAVE > 0.9, WAVE, 0),  # at rest most of the time
+        np.repeat(np.random.default_rng(0).normal(75, 8, 300).round(), 4),  # a heart rate of each second, at 4 Hz
         np.ones(100),
         np.full(100, np.nan),
         np.zeros(0),

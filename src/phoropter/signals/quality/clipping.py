@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from phoropter.signals.clean import find_runs
 
-MIN_RUN = 4  # samples at the same extreme, one after the other
+MIN_RUN = 4  # readings at the same extreme, one after the other; one that is held for several samples, as a heart rate, is one
 MIN_SHARE, MAX_SHARE = 0.002, 0.5  # of all samples that such runs hold; a value of most samples is where a trace rests
 MIN_STEPS = 1.5  # of the smallest difference of two samples, by which a clipped trace jumps to its extreme
 
@@ -25,10 +25,11 @@ def count_clipped_samples(samples: NDArray[np.floating[Any]]) -> int:
     if not changes.any():
         return 0
     step = float(changes[changes > 0].min())
+    held = float(np.median(np.diff(np.flatnonzero(np.concatenate([[True], changes > 0, [True]])))))
     total = 0
     for extreme in (finite.min(), finite.max()):
         starts, stops = find_runs(samples == extreme)
-        long = stops - starts >= MIN_RUN
+        long = stops - starts >= MIN_RUN * held
         count = int((stops - starts)[long].sum())
         before = samples[starts[long & (starts > 0)] - 1]
         jumps = np.abs(before[np.isfinite(before)] - extreme)
