@@ -47,10 +47,13 @@ def describe_incomplete_sets(files: Iterable[Path]) -> tuple[str, ...]:
     for (folder, name, digits), numbers in sets.items():
         first, total = int(0 not in numbers and int(digits) in numbers), int(digits)
         if missing := total - sum(first <= number < first + total for number in numbers):
-            number = next(number for number in count(first) if number not in numbers)
+            # without either end nothing tells whether the set counts from 0 or from 1
+            begins = (0, 1) if 0 not in numbers and total not in numbers else (first,)
+            lost = (next(number for number in count(begin) if number not in numbers) for begin in begins)
             notes.append(
                 f"WARNING: {missing:,} of the {total:,} files {folder.name}/{name}-*-of-{digits} are not there (the first: "
-                f"{number:0{len(digits)}d}), and their rows are missing: copy them too"
+                f"{join_words(dict.fromkeys(f'{number:0{len(digits)}d}' for number in lost))}), and their rows are missing: copy "
+                "them too"
             )
         for names in numbers.values():
             if len(names) > 1:

@@ -215,6 +215,7 @@ def test_files_of_one_name_in_several_folders_have_unique_ids(zoo: Path, tmp_pat
     [
         (["00000-of-00003", "00002-of-00003"], r"1 of the 3 files data/train-\*-of-00003 are not there \(the first: 00001\)"),
         (["00001-of-00003", "00003-of-00003"], r"1 of the 3 files .* are not there \(the first: 00002\)"),
+        (["00001-of-00003"], r"2 of the 3 files .* are not there \(the first: 00000 or 00002\)"),
         (["00000-of-99999"], r"99,998 of the 99,999 files .* are not there \(the first: 00001\)"),
         (
             ["00000-of-00001", "00000-of-00001-1a2b3c"],
