@@ -68,9 +68,9 @@ LAYERS: dict[str, list[set[str]]] = {
     "data": [
         {"dataset", "dicom_file", "stores", "time_overlap"},
         {"labels"},
-        {"folders", "images", "source", "splits", "subset"},
-        {"positive_class", "recordings", "sources"},
-        {"controls", "in_memory", "leakage", "shift"},
+        {"folders", "images", "source", "splits"},
+        {"recordings", "sources", "subset"},
+        {"controls", "in_memory", "leakage", "positive_class", "shift"},
         {"source_table"},
         {"spec"},
         {"metadata"},

@@ -61,6 +61,13 @@ def test_a_single_class_is_refused(zoo: Path) -> None:
         open_dataset(folder(zoo, exclude=["cat"]))
 
 
+def test_a_class_that_was_taken_for_masks_is_told_where_one_class_is_left(tmp_path: Path, draw: Draw) -> None:
+    for name in ("image/1.png", "label/1.png"):
+        draw(tmp_path / "zoo" / name)
+    with pytest.raises(DataError, match=r"only the class 'image' has pictures; .*1 pictures that look like masks were left out"):
+        open_dataset(folder(tmp_path / "zoo"))
+
+
 def test_a_class_that_could_not_be_read_is_named_where_one_class_is_left(tmp_path: Path, draw: Draw) -> None:
     draw(tmp_path / "zoo" / "cat" / "a.png")
     (tmp_path / "zoo" / "dog").mkdir()

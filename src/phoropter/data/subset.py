@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from phoropter.core.columns import clean_cell
 from phoropter.core.errors import DataError, did_you_mean, join_words
 from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.folders.masks import MASKS_NOTE
 from phoropter.data.labels.label_sets import keep_labels, require_both_answers
 
 OTHER_CLASSES = "*"  # in `exclude`: every class that `classes` does not name
@@ -86,7 +87,8 @@ def require_two_classes(dataset: Dataset) -> None:
         found = f"only the class '{filled[0]}' has" if filled else "no class has"
         left_out = dataset.problems
         why = f" (left out as unusable: {len(left_out):,}, the first {left_out[0]})" if left_out else ""
-        raise DataError(f"{dataset.name}: {found} pictures{why}; expected at least two classes with pictures in each")
+        taken = "".join(f"; {note}" for note in dataset.notes if MASKS_NOTE in note)  # a class may have been taken for masks
+        raise DataError(f"{dataset.name}: {found} pictures{why}; expected at least two classes with pictures in each{taken}")
 
 
 def find_class(name: str, known: Sequence[str]) -> str:

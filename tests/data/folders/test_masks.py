@@ -32,6 +32,8 @@ def kept(*names: str) -> list[str]:
         ("skin/ISIC_01.jpg", "skin/ISIC_01_superpixels.png"),
         ("road/7.jpg", "road/7_label.png"),
         ("cat/a.jpg", "cat/thumbnails/a.png"),
+        ("cat/a.jpg", "cat/a_thumb.jpg"),
+        ("cat/a.jpg", "cat/a-overlay.png"),
         ("cat/images/a.jpg", "cat/Overlay/a.png"),
     ],
 )
@@ -47,6 +49,7 @@ def test_masks_are_separated(images: str, masks: str) -> None:
         ("mask/a.png", "helmet/b.png"),
         ("thumb/1.png", "index/1.png"),
         ("bottle/white.png", "bottle/no_label.png"),
+        ("finger/1.png", "finger/1_thumbs_up.png"),
         ("face/1.png", "face_mask/1.png"),
         ("bottle/images/1.png", "bottle/labels/seen.png"),
         ("cat/1_mask.png", "cat/2.png"),

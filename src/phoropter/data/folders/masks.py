@@ -14,6 +14,7 @@ from phoropter.core.errors import join_words
 from phoropter.data.folders.layout import IMAGE_WORDS, find_split_word, split_name_words
 from phoropter.data.folders.scan import PathParts
 
+MASKS_NOTE = "pictures that look like"  # with their number before and what they look like behind
 _MASK_WORDS = frozenset({"mask", "masks"})
 _OTHER_MASK_NAMES = frozenset(
     [
@@ -36,9 +37,11 @@ _OTHER_MASK_NAMES = frozenset(
     ]
 )
 _PREVIEW_NAMES = frozenset({"thumbnail", "thumbnails", "thumb", "thumbs", "preview", "previews", "overlay", "overlays"})
-_MASK_HINT = re.compile(r"mask|seg|truth|gt|label|annot|superpix|contour", re.IGNORECASE)
+_PREVIEW_HINT = re.compile(r"thumb|preview|overlay", re.IGNORECASE)
+_MASK_HINT = re.compile(rf"mask|seg|truth|gt|label|annot|superpix|contour|{_PREVIEW_HINT.pattern}", re.IGNORECASE)
 _MASK_SUFFIX = re.compile(
-    r"(.+?)[ _.-]*[_ .-](?:masks?|seg|segmentation|ground_?truth|gt|labels?|annotations?|superpixels|contours?)(?:[ _.-]?\d+)?",
+    r"(.+?)[ _.-]*[_ .-](?:masks?|seg|segmentation|ground_?truth|gt|labels?|annotations?|superpixels|contours?"
+    r"|thumb(?:nail)?s?|previews?|overlays?)(?:[ _.-]?\d+)?",
     re.IGNORECASE,
 )
 
@@ -47,7 +50,7 @@ def separate_masks(paths: list[PathParts]) -> tuple[list[PathParts], tuple[str, 
     """Paths of pictures → (those that are no masks, in order; a note with counts, or none)."""
     folders = _find_mask_folders(paths)
     in_folders = [path for path in paths if any(path[:end] in folders for end in range(1, len(path)))] if folders else []
-    masks = {*in_folders, *_find_masks_beside_pictures(paths)}
+    masks = {*in_folders, *(beside_pictures := _find_masks_beside_pictures(paths))}
     if not masks:
         return paths, ()
     counts = []
@@ -56,9 +59,10 @@ def separate_masks(paths: list[PathParts]) -> tuple[list[PathParts], tuple[str, 
     if beside := len(masks) - len(in_folders):
         counts.append(f"{beside} named after a picture beside them")
     example = "/".join(min(masks))
-    what = "masks or previews" if any(folder[-1].lower() in _PREVIEW_NAMES for folder in folders) else "masks"
+    names = (named[-1] for named in (*folders, *beside_pictures))
+    what = "masks or previews" if any(map(_PREVIEW_HINT.search, names)) else "masks"
     note = (
-        f"{len(masks)} pictures that look like {what} were left out ({', '.join(counts)}; the first: {example}); list them in a "
+        f"{len(masks)} {MASKS_NOTE} {what} were left out ({', '.join(counts)}; the first: {example}); list them in a "
         "manifest if they are to be classified"
     )
     return [path for path in paths if path not in masks], (note,)
