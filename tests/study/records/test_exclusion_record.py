@@ -73,12 +73,12 @@ def test_every_step_has_the_counts_of_the_files(folder: Path) -> None:
 def test_rows_without_a_label_and_missing_files_are_steps(folder: Path, tmp_path: Path) -> None:
     names = ["dark/0.png", "dark/1.png", "light/0.png", "light/1.png", "gone.png", "light/2.png"]
     labels = ["dark", "dark", "light", "light", "light", ""]
-    lines = [f"{folder}/pictures/{name},{label}" for name, label in zip(names, labels, strict=True)]
-    (tmp_path / "list.csv").write_text("path,label\n" + "\n".join(lines))
+    lines = [f"{folder}/pictures/{name},{label},{name[:3]}" for name, label in zip(names, labels, strict=True)]
+    (tmp_path / "list.csv").write_text("path,label,group\n" + "\n".join(lines))
     dataset = open_dataset(DataSpec.model_validate({"manifest": tmp_path / "list.csv", "on_bad_input": "skip"}))
     missing, unlabelled = list_exclusions(dataset, dataset.labelled)
-    assert missing == make_step("pictures", 5, {"the file is missing": 1})
-    assert unlabelled == make_step("pictures", 4, {"without a label": 1})
+    assert missing == make_step("pictures", 5, {"the file is missing": 1}, 2)
+    assert unlabelled == make_step("pictures", 4, {"without a label": 1}, 2)
 
 
 def test_what_is_used_as_a_whole_has_no_step() -> None:

@@ -132,6 +132,7 @@ def _build_dataset(rows: _ManifestRows, folder: Path, on_bad_input: str, name: s
     groups, sites = (None if values is None else values[kept] for values in columns.values())
     parts = _parse_splits(rows)
     check_labels(cells, parts, rows.locate, on_bad_input)
+    n_groups = None if groups is None else len(np.unique(groups))
     dataset = Dataset(
         name=name,
         ids=np.array(ids, dtype=np.str_),
@@ -142,7 +143,7 @@ def _build_dataset(rows: _ManifestRows, folder: Path, on_bad_input: str, name: s
         sites=sites,
         parts=parts,
         problems=tuple(problems),
-        exclusions=(make_step("pictures", len(kept), {"the file is missing": len(missing)}),) if missing else (),
+        exclusions=(make_step("pictures", len(kept), {"the file is missing": len(missing)}, n_groups),) if missing else (),
         notes=(
             *describe_columns(labels, classes, *((None, None) if rows.holds_dicom else (groups, sites)), parts),
             *(describe_unread_groups(rows.unread) if groups is None else ()),
