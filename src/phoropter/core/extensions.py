@@ -51,7 +51,7 @@ class Extension:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise ValueError(f"the name of a {self.noun} is {self.name!r}, expected a word of letters, digits and . _ + -")
+            raise ValueError(f"the name of this {self.noun} is {self.name!r}, expected a word of letters, digits and . _ + -")
         if not isinstance(self.version, str) or not _NAME.fullmatch(self.version):
             raise ValueError(
                 f"the version of the {self.noun} '{self.name}' is {self.version!r}, expected a short text such as '1'"
