@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -58,6 +59,35 @@ def test_what_the_second_process_does_not_bring_back_is_computed_here() -> None:
     assert call_side_by_side([die_elsewhere] * 3) == ["here"] * 3
     unsendable = call_side_by_side([lambda: lambda: 1] * 4)  # a function cannot be sent
     assert [made() for made in unsendable] == [1] * 4
+
+    class Unreadable:
+        def __reduce__(self) -> Any:
+            return int, ("no number",)
+
+    made_here = call_side_by_side([lambda: 1 if os.getpid() == here else Unreadable()] * 4)  # sent, but not read back
+    assert made_here == [1] * 4
+
+
+@linux
+def test_a_second_process_ends_where_the_first_was_killed(tmp_path: Path) -> None:
+    script = f"""
+import os, pathlib, signal, time
+from phoropter.core.processes import side_by_side
+side_by_side.can_fork = lambda: True
+first = os.getpid()
+def answer_long():
+    if os.getpid() == first:
+        time.sleep(600)
+    pathlib.Path({str(tmp_path / "pid")!r}).write_text(str(os.getpid()))
+    os.kill(first, signal.SIGKILL)
+    return bytes(1_000_000)  # more than a pipe holds
+side_by_side.call_side_by_side([answer_long] * 2)
+"""
+    subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
+    second, began = Path("/proc", (tmp_path / "pid").read_text()), time.monotonic()
+    while second.exists() and time.monotonic() - began < 30:
+        time.sleep(0.02)
+    assert not second.exists() or "Z" in second.joinpath("stat").read_text().split(") ")[-1]
 
 
 @linux

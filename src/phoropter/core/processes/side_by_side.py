@@ -52,12 +52,13 @@ def _call_in_two_processes(tasks: Sequence[Callable[[], Result]]) -> dict[int, R
     sys.stdout.flush(), sys.stderr.flush()
     began, child, came = time.monotonic(), _fork_quietly(), False
     if child == 0:
+        arriving.close()  # else the pipe had a reader after a kill of this process, and the fork would wait for it without end
         _answer_and_exit(tasks, waiting, leaving)
     leaving.close()
     try:
         found = dict(_take_tasks(tasks, waiting))
         if arriving.poll(PATIENCE_SECONDS + PATIENCE_FACTOR * (time.monotonic() - began)):
-            with suppress(EOFError, OSError):
+            with suppress(Exception):  # the fork died, or what it sent cannot be read back, with whatever error that has
                 found |= arriving.recv()
             came = True
     finally:
