@@ -100,6 +100,15 @@ def test_a_folder_without_the_file_by_which_it_is_known_is_found(study: Path, na
     assert ("it is missing beside its runs" if kind == "study" else "it has no bundle.json") in str(item.damage)
 
 
+def test_files_that_others_leave_are_not_damaged(study: Path) -> None:
+    maps = add_maps(study).parent
+    for name in (".DS_Store", "._pictures.npz", "notes.txt"):
+        (maps / name).write_text("x")
+    (study / "out" / "page" / "bundle").mkdir(parents=True)
+    (study / "out" / "page" / "bundle" / "page.js").write_text("x")
+    assert find_damaged(study / "out") == []
+
+
 def test_a_folder_of_results_a_bundle_and_a_cache_can_be_named(study: Path, tmp_path: Path) -> None:
     kinds = [{i.kind for i in verify_results(place)} for place in (study, first_run(study) / "bundle", study / ".cache")]
     assert {"study", "run", "pixels"} <= kinds[0] and kinds[1] == {"bundle"} and "pixels" in kinds[2]

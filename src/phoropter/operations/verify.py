@@ -67,7 +67,9 @@ def _walk_results(folder: Path) -> Iterator[CheckedItem]:
             yield from _check_results_folder(here)
         if "bundle.json" in files:
             yield CheckedItem("bundle", here, _find_error(raise_on_bundle_damage, here))
-        elif here.name == "bundle" and files:
+        elif here.name == "bundle" and (
+            any(name.endswith(".safetensors") for name in files) or (here.parent / "record.json").is_file()
+        ):
             yield CheckedItem("bundle", here, _NO_BUNDLE)
 
 
@@ -81,10 +83,11 @@ def _check_results_folder(folder: Path) -> Iterator[CheckedItem]:
     for answers in sorted((folder / "shift").glob("[0-9a-f]*.npz")):
         yield CheckedItem("answers", answers, _find_error(read_own_npz, answers))
     for name in _SHOWN:
-        for file in sorted((folder / name).glob("*.*")):
-            yield CheckedItem(
-                "shown", file, _find_json_damage(file) if file.suffix == ".json" else _find_error(read_own_npz, file)
-            )
+        for file in sorted((folder / name).glob("[!.]*")):  # macOS leaves .DS_Store and ._NAME
+            if file.suffix == ".json":
+                yield CheckedItem("shown", file, _find_json_damage(file))
+            elif file.suffix == ".npz":
+                yield CheckedItem("shown", file, _find_error(read_own_npz, file))
     for note in sorted((folder / "failed").glob("*.json")):
         yield CheckedItem("failure", note, _find_error(read_record_file, note, FailureShape, "the run is tried again"))
     if checkpoints := sorted((folder / "work").glob("*/checkpoint*.pt")):
