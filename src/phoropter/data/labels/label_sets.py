@@ -20,6 +20,7 @@ from phoropter.core.spec import ClassName, Spec
 from phoropter.data.dataset import LABEL_SEPARATOR, NO_LABELS, UNLABELLED, Dataset, encode_label_sets
 
 _SEPARATORS = (";", ",", "|", "/", "+")  # that tools write between labels
+UNNAMED_LABEL = "label 1"  # the first column of a table without names
 
 
 class LabelSets(Spec):
@@ -127,12 +128,16 @@ def convert_label_table(labels: Any, names: Sequence[Any] | None, where: str) ->
     given = np.asarray(labels)
     if given.ndim != 2 or given.shape[1] < 2 or given.dtype.kind not in "biuf":
         raise DataError(f"{where}: labels have the shape {given.shape} and kind {given.dtype}, expected (N, L) of 0 and 1")
-    table = given.astype(np.int64)
-    known = ~(table == UNLABELLED).all(axis=1)
+    known = ~(given == UNLABELLED).all(axis=1)
     wrong = np.flatnonzero(known & ~(np.isin(given, (0, 1)).all(axis=1)))
     if wrong.size:
         raise DataError(f"{where}, row {wrong[0]}: the labels are {given[wrong[0]].tolist()}, expected 0 and 1")
-    words = tuple(f"label {at + 1}" for at in range(table.shape[1])) if names is None else tuple(clean_cell(n) for n in names)
+    table = given.astype(np.int64)
+    words = (
+        (UNNAMED_LABEL, *(f"label {at + 1}" for at in range(1, table.shape[1])))
+        if names is None
+        else tuple(clean_cell(n) for n in names)
+    )
     if len(words) != table.shape[1] or len(set(words)) < len(words):
         raise DataError(f"{where}: {len(set(words))} names came for {table.shape[1]} columns of labels: name each once")
     return table, words

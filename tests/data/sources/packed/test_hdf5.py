@@ -211,6 +211,17 @@ def test_a_table_of_labels_gives_what_it_gives_in_an_npz(tmp_path: Path) -> None
     assert both.labels[[0, 4, 7, 10]].tolist() == [[1, 0, 0], [1, 1, 0], [1, 0, 1], [0, 0, 0]]
 
 
+def test_tables_of_labels_without_names_have_the_same_columns(tmp_path: Path) -> None:
+    for name, labels in (("a.h5", SETS[4:, :2]), ("b.h5", SETS[4:])):
+        written(tmp_path / "two" / name, images=IMAGES[4:], labels=labels)
+    with pytest.raises(
+        DataError, match=r"the labels of a\.h5 are label 1 or label 2, those of b\.h5 label 1, label 2 or label 3"
+    ):
+        open_hdf5(tmp_path / "two", multi_label=True)
+    written(tmp_path / "two" / "a.h5", images=IMAGES[4:], labels=SETS[4:])
+    assert open_hdf5(tmp_path / "two", multi_label=True).labels.tolist() == SETS[4:].tolist() * 2
+
+
 def test_lists_of_label_numbers_are_read(tmp_path: Path) -> None:
     path = written(tmp_path / "x.h5", labels=None, classes=["a", "b", "c"])
     with h5py.File(path, "a") as file:

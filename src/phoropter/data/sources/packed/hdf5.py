@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.columns import clean_cell
-from phoropter.core.errors import DataError, MissingExtraError, cut_message
+from phoropter.core.errors import DataError, MissingExtraError, cut_message, join_words
 from phoropter.core.files import format_bytes
 from phoropter.core.storage.foreign_files import HDF5
 from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.images.options import check_pixel_count
-from phoropter.data.labels.label_sets import check_plain_multi_label, convert_label_table
+from phoropter.data.labels.label_sets import UNNAMED_LABEL, check_plain_multi_label, convert_label_table
 from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, Source, check_column_names
 from phoropter.data.sources.array_names import ARRAY_COLUMNS, ArraySet, assign_arrays
 from phoropter.data.sources.arrays import check_image_array, find_row_not_one_hot
@@ -58,7 +58,24 @@ def open_hdf5(
     """
     files = list_files(path, HDF5_ENDINGS, "HDF5")
     shards = [shard for file in files for shard in _read_shards(file, dict(columns or {}), multi_label)]
+    if multi_label:
+        _check_label_names(shards)
     return join_shards(shards, path, name, on_bad_input, multi_label)
+
+
+def _check_label_names(shards: Sequence[PackedShard]) -> None:
+    """Raises DataError where one table of labels has no names, and another has names or more columns: which is which?"""
+    first, first_names = shards[0], shards[0].names
+    for other in shards[1:]:
+        if first_names and other.names and first_names != other.names and UNNAMED_LABEL in (*first_names, *other.names):
+            raise DataError(
+                f"the labels of {_name_shard(first)} are {join_words(first_names, 4)}, those of {_name_shard(other)} "
+                f"{join_words(other.names, 4)}: name them in both, in an array called classes"
+            )
+
+
+def _name_shard(shard: PackedShard) -> str:
+    return f"{shard.file.name} ({shard.inside})" if shard.inside else shard.file.name
 
 
 @dataclass(frozen=True)
