@@ -141,6 +141,10 @@ def test_an_unread_column_called_as_parts_are_is_noted(name: str) -> None:
     (note,) = describe_unread_parts(["width", name])
     assert f"'{name}' was not read" in note and f"columns: {{split: {name}}}" in note
     assert "write a folds file of it" in describe_unread_parts(["cv_fold"])[0]
+    assert describe_unread_parts(["phase", "fold", "set"]) == (
+        "the columns 'phase', 'fold' or 'set' were not read; if one of them says which rows are for training, name it with "
+        "columns: {split: phase} or write a folds file of it (protocol: {split: file, folds_file: FILE})",
+    )
     assert describe_unread_parts(["data_set", "dataset", "manifold", "offset", "uset", "caused", ""]) == ()
 
 

@@ -198,10 +198,12 @@ def describe_unread_parts(unread: Iterable[str]) -> tuple[str, ...]:
     >>> describe_unread_parts(["width", "Usage"])
     ("the column 'Usage' was not read; if it says which rows are for training, name it with columns: {split: Usage}",)
     """
-    found = next((name for name in unread if _PART_NAME.fullmatch(name)), None)
-    if found is None:
+    found = list(dict.fromkeys(name for name in unread if _PART_NAME.fullmatch(name)))
+    if not found:
         return ()
-    way_out = f"name it with columns: {{split: {found}}}"
-    if "fold" in found.casefold():
-        way_out = "write a folds file of it (protocol: {split: file, folds_file: FILE})"
-    return (f"the column '{found}' was not read; if it says which rows are for training, {way_out}",)
+    folds = [name for name in found if "fold" in name.casefold()]
+    ways_out = [f"name it with columns: {{split: {name}}}" for name in found if name not in folds][:1]
+    ways_out += ["write a folds file of it (protocol: {split: file, folds_file: FILE})"] if folds else []
+    what = f"column '{found[0]}' was" if len(found) == 1 else f"columns {join_words([f'{name!r}' for name in found], 3)} were"
+    one = "it says" if len(found) == 1 else "one of them says"
+    return (f"the {what} not read; if {one} which rows are for training, {join_words(ways_out)}",)
