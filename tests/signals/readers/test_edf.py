@@ -66,6 +66,23 @@ def test_samples_are_in_the_unit_of_the_header(tmp_path: Path, kind: str, plus: 
     assert (recording.channels, recording.units, recording.rate_hz, recording.notes) == (("ECG",), ("mV",), 100.0, ())
 
 
+@pytest.mark.parametrize(("worst", "noted"), [(2000, False), (2001, True), (-2000, False), (-2001, True)])
+def test_samples_outside_the_digital_range_are_noted_and_kept(tmp_path: Path, worst: int, noted: bool) -> None:
+    values = np.zeros(RATE)
+    values[7] = worst / 1000
+    path = write_edf(tmp_path / "a.edf", [("ECG", values), ("Resp", values * 0)])
+    whole = path.read_bytes()
+    fixed = {b"-32.768": b"-2", b"32.767": b"2", b"-32768": b"-2000", b"32767": b"2000"}
+    head = whole[: 256 * 3]
+    for old, new in fixed.items():
+        head = head.replace(old.ljust(8), new.ljust(8))
+    path.write_bytes(head + whole[256 * 3 :])
+    recording = read_edf(path)
+    assert recording.samples[0, 7] == np.float32(worst / 1000)
+    expected = ("ECG has samples outside the digital range of the header, and they are kept: is the header right?",)
+    assert recording.notes == (expected if noted else ())
+
+
 def test_samples_equal_those_of_edflib(tmp_path: Path) -> None:
     pyedflib = pytest.importorskip("pyedflib")
     path = write_edf(tmp_path / "a.edf", [("ECG", ECG), ("Resp", -ECG)], physical_min=-31.4)

@@ -293,7 +293,22 @@ def test_a_column_that_rises_as_times_do_is_no_channel_whatever_its_name(tmp_pat
 
 def test_a_rising_column_that_does_not_fit_the_rate_is_a_channel(tmp_path: Path) -> None:
     ramp = [f"{at * 0.013:.3f}" for at in range(50)]
-    assert read_text(tmp_path, table_text(ramp, header="ramp,ECG")).channels == ("ramp", "ECG")
+    recording = read_text(tmp_path, table_text(ramp, header="ramp,ECG"))
+    assert recording.channels == ("ramp", "ECG")
+    assert recording.notes[0].startswith(
+        "WARNING: the column 'ramp' rises by 0.013 from line to line, as times do, which is no st"
+    )
+
+
+@pytest.mark.parametrize(("step", "late", "noted"), [(4, 0, True), (4, 1000, True), (20, 0, False), (None, 0, False)])
+def test_times_under_another_name_that_contradict_the_rate_are_noted(
+    tmp_path: Path, step: int | None, late: int, noted: bool
+) -> None:
+    uneven = np.random.default_rng(1).integers(2, 9, 50).cumsum()  # rises, as no clock does
+    stamps = uneven if step is None else np.arange(50) * step + late * (np.arange(50) > 30)
+    recording = read_text(tmp_path, table_text(list(map(str, stamps.tolist())), header="stamp,ECG"), channels=["ECG"])
+    assert any("'stamp' rises by 4 from line to line" in note for note in recording.notes) == noted
+    assert recording.samples.shape == (1, 50)
 
 
 def test_single_quotes_around_every_name_are_removed(tmp_path: Path) -> None:

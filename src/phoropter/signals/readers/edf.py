@@ -84,9 +84,12 @@ def read_edf(path: Path, channels: Sequence[str] | None = None, rate_hz: float |
     check_filled_length(length, header.record_count * header.counts[rows[0]], str(path), len(rows))
     samples = np.full((len(rows), length), np.nan, np.float32)
     places = (starts[:, None] + np.arange(header.counts[rows[0]])).ravel()
+    outside = []
     for channel, row in enumerate(rows):
-        samples[channel, places] = _physical_samples(path, header, records, row)
+        samples[channel, places], leaves_range = _physical_samples(path, header, records, row)
+        outside += [header.labels[row]] if leaves_range else []
     notes = [GAPS_NOTE] if samples.shape[1] > len(places) else []
+    notes += [_OUTSIDE_NOTE.format(channel=name) for name in outside]
     notes += ["its last data record is unfinished and was left out"] if header.cut_bytes else []
     names, units = tuple(header.labels[row] for row in rows), tuple(header.fields["unit"][row] for row in rows)
     return Recording(path.stem, path.stem, samples, names, units, rate, source=path, notes=tuple(notes), about=header.about)
@@ -241,8 +244,11 @@ def _signal_bytes(header: EdfHeader, records: NDArray[np.uint8], row: int) -> ND
     return np.ascontiguousarray(records[:, first : first + header.counts[row] * header.sample_bytes])
 
 
-def _physical_samples(path: Path, header: EdfHeader, records: NDArray[np.uint8], row: int) -> NDArray[np.float32]:
-    """(records × samples) in the signal's unit. The order of operations is EDFlib's, so that no last bit differs from it."""
+def _physical_samples(path: Path, header: EdfHeader, records: NDArray[np.uint8], row: int) -> tuple[NDArray[np.float32], bool]:
+    """(records × samples,) in the signal's unit, and whether some lie outside the digital range that the header states.
+
+    The order of operations is EDFlib's, so that no last bit differs from it.
+    """
     name = header.labels[row]
     low, high = (_parse_number(path, header.fields[f"physical_{end}"][row], f"physical_{end} of {name}", -1e12) for end in _ENDS)
     first, last = (_parse_number(path, header.fields[f"digital_{end}"][row], f"digital_{end} of {name}", -1e9) for end in _ENDS)
@@ -256,10 +262,13 @@ def _physical_samples(path: Path, header: EdfHeader, records: NDArray[np.uint8],
         padded[:, 1:] = data.reshape(-1, 3)
         digital = (padded.view("<i4").ravel() >> 8).astype(np.float64)
     scale = (high - low) / (last - first)
-    return np.asarray(scale * (high / scale - last + digital), np.float32)
+    physical = np.asarray(scale * (high / scale - last + digital), np.float32)
+    return physical, bool(digital.min() < first or digital.max() > last)
 
 
 _ENDS = ("min", "max")
+# The standard allows none; some recorders mark a missing sample so.
+_OUTSIDE_NOTE = "{channel} has samples outside the digital range of the header, and they are kept: is the header right?"
 
 
 def _record_starts(path: Path, header: EdfHeader, records: NDArray[np.uint8], rate_hz: float, count: int) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from phoropter.core.delimited import DelimitedFormat, read_text_head, sniff_deli
 from phoropter.core.errors import DataError, cut_message
 from phoropter.core.files import format_bytes
 from phoropter.core.storage.foreign_files import PARQUET, refuse_foreign_file
-from phoropter.signals.readers.time_column import column_kind, find_time_column, place_lines, rises_like_times
+from phoropter.signals.readers.time_column import column_kind, find_time_column, place_lines, rises_evenly, rises_like_times
 from phoropter.signals.readers.unit_line import parse_unit_line, strip_cell_quotes
 from phoropter.signals.recording import GAPS_NOTE, Recording, check_filled_length, check_sampling_rate, find_channels
 
@@ -100,6 +100,8 @@ def read_signal_table(path: Path, rate_hz: float, channels: Sequence[str] | None
     if times is not None and times not in columns:
         samples, gaps = _place_samples(path, table, times, kind, rate_hz, samples)
         notes = (*notes, *told, *gaps)
+    elif times is None:
+        notes = (*notes, *told)
     names = tuple(table.header[at] for at in columns)
     units = tuple(unit or table.unit(at) for at in columns)
     return Recording(path.stem, path.stem, samples, names, units, rate_hz, source=path, notes=notes)
@@ -113,7 +115,17 @@ def _find_times(table: _Table, rate_hz: float) -> tuple[int | None, str, tuple[s
         if not column_kind(name) and (kind := rises_like_times(table.frame.iloc[:, at], rate_hz)):
             what = "samples" if kind == "counter" else "time"
             return at, kind, (f"the column {name!r} counts {what} and is no channel",)
-    return None, "", ()
+    return None, "", tuple(_describe_even_columns(table, rate_hz))
+
+
+def _describe_even_columns(table: _Table, rate_hz: float) -> Iterator[str]:
+    """A note on each column that rises as times of another rate would: what it is, its name does not say."""
+    for at, name in enumerate(table.header):
+        if not column_kind(name) and (step := rises_evenly(table.frame.iloc[:, at])) is not None:
+            yield (
+                f"WARNING: the column {name!r} rises by {step:.6g} from line to line, as times do, which is no step of "
+                f"{rate_hz:g} Hz: if it holds times, call it time, with its unit, as in time [ms]"
+            )
 
 
 def _place_samples(

@@ -58,6 +58,7 @@ _DATES = (
 _DAY_S = 86400.0
 RATE_TOLERANCE = 5e-3
 MIN_RISING_LINES = 20
+MIN_EVEN_SHARE = 0.9  # of the steps of a column that rises as times of another rate do, but for jumps
 
 
 def split_unit(cell: str) -> tuple[str, str]:
@@ -101,6 +102,17 @@ def rises_like_times(column: pd.Series[Any], rate_hz: float) -> str:
     if median == 1 and (numbers == np.rint(numbers)).all():
         return "counter"
     return "time" if any(abs(median * scale * rate_hz - 1) < RATE_TOLERANCE for scale in _GUESSED_UNITS) else ""
+
+
+def rises_evenly(column: pd.Series[Any]) -> float | None:
+    """The step of a column that rises by the same in nearly all of at least MIN_RISING_LINES lines; None for any other."""
+    numbers = _numeric(column)
+    if numbers is None or len(numbers) < MIN_RISING_LINES:
+        return None
+    steps = np.diff(numbers)
+    median = float(np.median(steps))
+    even = np.abs(steps - median) <= 1e-2 * median
+    return median if (steps > 0).all() and even.mean() >= MIN_EVEN_SHARE else None
 
 
 def place_lines(
