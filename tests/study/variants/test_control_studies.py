@@ -70,6 +70,16 @@ def test_the_first_frozen_network_is_the_one() -> None:
             "'b' looks at no pictures",
         ),
         (
+            {
+                "candidates": [
+                    *(FROZEN, {"name": "b", "baseline": "mean-image"}),
+                    {"name": "both", "fuse": [FROZEN["name"], "b"], "mode": "ensemble"},
+                ],
+                "controls": {"kinds": ["blank-pictures"], "candidate": "both"},
+            },
+            "'both' averages a candidate that looks at no pictures; name a candidate of networks",
+        ),
+        (
             {"candidates": [*TAUGHT, FROZEN], "controls": {"kinds": ["labels-permuted"], "candidate": "pair"}},
             "'pair' learns from a teacher, who is refused where nothing can be learnt; name the teacher",
         ),

@@ -39,8 +39,9 @@ def choose_controlled(study: StudySpec) -> Candidate:
         if found is None:
             known = [c.name for c in candidates]
             raise SpecError(f"{where}: candidate: '{named}' is no candidate of this study{did_you_mean(named, known)}")
-        if found.table is not None:
-            raise SpecError(f"{where}: candidate: '{named}' looks at no pictures; name a candidate with a network of pictures")
+        if found.table is not None or any(each.table is not None for each in _with_needed(found, candidates)):
+            what = "looks at no pictures" if found.table is not None else "averages a candidate that looks at no pictures"
+            raise SpecError(f"{where}: candidate: '{named}' {what}; name a candidate of networks of pictures")
         if _is_taught(found, candidates):
             raise SpecError(
                 f"{where}: candidate: '{named}' learns from a teacher, who is refused where nothing can be learnt; name the "
