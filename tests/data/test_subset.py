@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from phoropter.core.errors import DataError, SpecError
-from phoropter.core.spec import validate_as
+from phoropter.core.spec import parse_yaml, validate_as
 from phoropter.data.spec import DataSpec, folder, open_dataset
 
 Draw = Callable[..., Path]
@@ -33,6 +33,15 @@ def test_a_class_that_is_not_there_is_named_with_the_nearest(zoo: Path) -> None:
         open_dataset(folder(zoo, exclude=["cats"]))
     with pytest.raises(DataError, match=r"exclude: zoo has no class '257\.clutter'; it has cat or dog"):
         open_dataset(folder(zoo, exclude=["257.clutter"]))
+
+
+@pytest.mark.parametrize("key", ["classes", "exclude"])
+def test_a_class_that_yaml_read_as_a_number_is_answered_by_quotes(tmp_path: Path, draw: Draw, key: str) -> None:
+    for i, name in enumerate(("3.10", "3.2", "4")):
+        draw(tmp_path / "set" / name / "x.png", i)
+    data, _ = parse_yaml(f"folder: {tmp_path / 'set'}\n{key}: [3.10, 3.2]\n", "data.yaml")[0]
+    with pytest.raises(DataError, match=rf"^{key}: set has no .* '3\.1'; YAML reads .* as a number: write '3\.10' in quotes"):
+        open_dataset(validate_as(DataSpec, data))
 
 
 def test_classes_are_found_by_how_their_names_read(tmp_path: Path, draw: Draw) -> None:

@@ -21,7 +21,7 @@ from phoropter.core.files import format_bytes
 from phoropter.core.language.unit_words import GROUP, SITE, UnitWords
 from phoropter.core.seeds import random_permutation
 from phoropter.data.dataset import Dataset
-from phoropter.data.images.blank import BlankRow, describe_blank_rows, find_blankness
+from phoropter.data.images.blank import BlankRow, describe_blank_rows, describe_picture
 from phoropter.data.images.decode_pool import picture_reader
 from phoropter.data.recordings.dataset import RenderedPictures
 from phoropter.data.source import resolve_path
@@ -210,13 +210,13 @@ def _decode_sample(dataset: Dataset, known: set[str]) -> tuple[tuple[str, ...], 
     looked_at = 0
     for row in np.sort(random_permutation(dataset.hashed_ids, 0, "summary")[:MAX_DECODED]).tolist():
         try:
-            kind = find_blankness(read(row))
+            kinds = describe_picture(read(row))
         except DataError as error:
             name = str(dataset.ids[row])
             damaged += [] if name in known else [InputProblem(name, str(error).removeprefix(f"{name}: "))]
             continue
         looked_at += 1
-        blank += [(row, kind)] if kind else []
+        blank += [(row, kind) for kind in kinds]
     return describe_blank_rows(dataset, blank, looked_at), damaged
 
 

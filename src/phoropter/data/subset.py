@@ -102,7 +102,23 @@ def _check_known_classes(dataset: Dataset, classes: Sequence[str], exclude: Coll
     there = f"; it has {join_words(sorted(filled))}"
     for name in classes:
         if name not in filled:
-            raise DataError(f"classes: {dataset.name} has no pictures of '{name}'{did_you_mean(name, filled) or there}")
+            hint = _suggest_quotes(name, filled) or did_you_mean(name, filled) or there
+            raise DataError(f"classes: {dataset.name} has no pictures of '{name}'{hint}")
     for name in exclude:
         if name not in dataset.classes and name != OTHER_CLASSES:
-            raise DataError(f"exclude: {dataset.name} has no class '{name}'{did_you_mean(name, dataset.classes) or there}")
+            hint = _suggest_quotes(name, dataset.classes) or did_you_mean(name, dataset.classes) or there
+            raise DataError(f"exclude: {dataset.name} has no class '{name}'{hint}")
+
+
+def _suggest_quotes(name: str, known: Collection[str]) -> str:
+    """A hint where a class is the same number written in another way: YAML reads 3.10 as 3.1 and 1e3 as 1000."""
+    numbers = {other: number for other in known if (number := _parse_number(other)) is not None}
+    same = sorted(other for other, number in numbers.items() if number == _parse_number(name))
+    return f"; YAML reads a name without quotes as a number: write '{same[0]}' in quotes" if same else ""
+
+
+def _parse_number(name: str) -> float | None:
+    try:
+        return float(name)
+    except ValueError:
+        return None

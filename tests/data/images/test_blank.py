@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from phoropter.data.images.blank import DARK, FEW_GREYS, ONE_COLOUR, find_blankness
 from phoropter.data.images.cache import prepare_pixels
+from phoropter.data.images.options import PictureOptions, Window, apply_options
 from phoropter.data.inspect import summarize_dataset
 from phoropter.data.sources.folder import open_folder
 
@@ -53,3 +55,34 @@ def test_blank_pictures_are_noted_when_inspected_and_when_decoded(tmp_path: Path
         kept = prepare_pixels(dataset, 8, cache=tmp_path / "cache")[0]
         assert kept.notes[1:] == expected
     assert prepare_pixels(kept, 8, cache=tmp_path / "cache")[0].notes == kept.notes
+
+
+@pytest.mark.parametrize(
+    ("tops", "window", "expected"),
+    [
+        (
+            (4000, 3000, 200),
+            "auto",
+            "1 by 8 bits and 2 by 12 bits were scaled, each by .*window: \\[0, 4095\\].*; by 8 bits: b/2.png",
+        ),
+        ((60000, 3000, 2000), "auto", "2 by 12 bits and 1 by 16 bits .*window: \\[0, 65535\\].*; by 16 bits: a/0.png"),
+        ((4000, 3000, 2000), "auto", ""),
+        ((4000, 3000, 0), "auto", ""),  # a black picture has no brightness to be wrong
+        ((4000, 3000, 200), (0.0, 4095.0), ""),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_deep_pictures_that_were_scaled_by_different_depths_are_noted(
+    tmp_path: Path, tops: tuple[int, ...], window: Window, expected: str, suffix: str
+) -> None:
+    for i, top in enumerate(tops):
+        path = tmp_path / "d" / "aab"[i] / f"{i}.{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((NOISE[:, :, 0].astype(np.float64) * top / 255).astype(np.uint16)).save(path)
+    Image.fromarray(NOISE).save(tmp_path / "d" / "b" / "8.png")  # of 8 bits as it is
+    dataset = apply_options(open_folder(tmp_path / "d"), PictureOptions(window))
+    found = [summarize_dataset(dataset).notes, *(prepare_pixels(dataset, 8, cache=tmp_path / "c")[0].notes for _ in range(2))]
+    for notes in found:  # inspected, decoded, and found decoded
+        told = [note for note in notes if "were scaled" in note]
+        assert len(told) == bool(expected)
+        assert not expected or re.search("WARNING: of 4 pictures " + expected.replace(".png", f".{suffix}"), told[0])

@@ -17,7 +17,7 @@ import logging
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import PIL
@@ -39,7 +39,7 @@ from phoropter.data.images.formats.tiff import (
     read_tiff_size,
     select_tiff_page,
 )
-from phoropter.data.images.intensity import scale_to_uint8
+from phoropter.data.images.intensity import scale_to_uint8, show_values
 from phoropter.data.images.options import MAX_PIXELS, active_options, check_pixel_count, choose_channels
 from phoropter.data.images.quiet import QuietPackages
 
@@ -128,7 +128,7 @@ def open_image(source: BinaryIO | bytes, name: str) -> Image.Image:
     if is_dicom_head(head):
         return open_dicom(file, name)
     if head.startswith(TIFF_SIGNS) and active_options().channels:
-        return Image.fromarray(scale_to_uint8(read_tiff_channels(file, name), name))
+        return show_values(read_tiff_channels(file, name), name)
     if head.startswith(TIFF_SIGNS) and needs_tifffile(file):
         return _open_tiff_greys(file, name)
     with pillow_warnings_ignored:
@@ -140,7 +140,7 @@ def open_image(source: BinaryIO | bytes, name: str) -> Image.Image:
                     raise DataError(f"{name}: the picture has no pixels ({image.width}×{image.height}); remove it")
                 image.load()
                 samples = read_pillow_samples(image)
-                shown = image if samples is None else _show_greys(samples, name)
+                shown = image if samples is None else show_values(samples, name)
                 upright = turn_upright(shown, image)
                 rgb = upright if samples is not None else convert_to_rgb(upright, name)
                 return ImageOps.invert(rgb) if is_negative(image) else rgb
@@ -163,7 +163,7 @@ def open_image(source: BinaryIO | bytes, name: str) -> Image.Image:
 def _open_tiff_greys(file: BinaryIO, name: str) -> Image.Image:
     """A grey TIFF that Pillow does not read, upright; where its lowest value is white, inverted at the end, as DICOM is."""
     values, low_is_white, orientation = read_tiff_greys(file, name)
-    shown = _show_greys(values, name)
+    shown = show_values(values, name)
     shown = ImageOps.invert(shown) if low_is_white else shown
     turn = _EXIF_TRANSPOSES.get(orientation)
     return shown if turn is None else shown.transpose(turn)
@@ -222,16 +222,11 @@ def convert_to_rgb(image: Image.Image, name: str) -> Image.Image:
         image = image.convert("RGB") if image.mode in ("1", "P", "CMYK", "YCbCr", "LAB", "HSV") else image
         return Image.fromarray(scale_to_uint8(choose_channels(np.asarray(image), name), name))
     if image.mode[0] in "IF":  # I;16, I;16B, I, F: Pillow's own conversion to 8 bits would clip instead of scale
-        return _show_greys(np.asarray(image), name)
+        return show_values(np.asarray(image), name)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = _composite_on_white(image.convert("RGBA"))
     image = image if image.mode == "RGB" else image.convert("RGB")
     return image if active_options().window == "auto" else Image.fromarray(scale_to_uint8(np.asarray(image), name))
-
-
-def _show_greys(values: NDArray[Any], name: str) -> Image.Image:
-    """(H, W) greys of any kind of number → an RGB Image by the intensity window."""
-    return Image.fromarray(scale_to_uint8(values, name)).convert("RGB")
 
 
 def _composite_on_white(image: Image.Image) -> Image.Image:

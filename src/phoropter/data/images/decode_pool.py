@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError
 from phoropter.data.dataset import Dataset
-from phoropter.data.images.blank import BlankRow, find_blankness
+from phoropter.data.images.blank import BlankRow, describe_picture
 from phoropter.data.images.decode import SquareResize, pillow_warnings_ignored
 
 SHARD_BYTES = 8 * 1024**2
@@ -63,8 +63,8 @@ def _decode_shard(dataset: Dataset, square: SquareResize, start: int, stop: int)
             bad.append((row, str(picture)))
             continue
         squares[row - start - len(bad)] = square.resize_image(picture)
-        if not rendered and (kind := find_blankness(picture)):
-            blank.append((row, kind))
+        if not rendered:
+            blank += [(row, kind) for kind in describe_picture(picture)]
     return Shard(stop, squares[: stop - start - len(bad)], bad, blank)
 
 

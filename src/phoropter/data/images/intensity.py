@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pydantic import field_validator
 
 from phoropter.core.errors import DataError
@@ -21,6 +22,7 @@ from phoropter.data.images.options import Window, active_options
 
 PERCENTILES = (1.0, 99.0)
 BIT_DEPTHS = (8, 12, 16)
+DEPTH_KEY = "phoropter-depth"  # in the `info` of an Image: the bits by which `auto` scaled it
 
 
 class IntensitySpec(Spec):
@@ -39,6 +41,22 @@ class IntensitySpec(Spec):
         if isinstance(window, tuple) and not (math.isfinite(window[0]) and math.isfinite(window[1]) and window[0] < window[1]):
             raise ValueError(f"the window is {list(window)}, expected two numbers [lo, hi] with lo below hi")
         return window
+
+
+def show_values(values: NDArray[Any], name: str) -> Image.Image:
+    """(H, W) or (H, W, 3) pixel values of any type → an RGB Image by the active window. Raises DataError as `scale_to_uint8`.
+
+    Under DEPTH_KEY its `info` holds the bits that the picture's own largest value has chosen, where it has.
+    """
+    shown = Image.fromarray(scale_to_uint8(values, name)).convert("RGB")
+    if active_options().window == "auto" and values.dtype.kind in "iu" and values.dtype.itemsize > 1 and values.any():
+        shown.info[DEPTH_KEY] = _fewest_bits(int(values.max()))
+    return shown
+
+
+def _fewest_bits(high: int) -> int | None:
+    """The fewest of BIT_DEPTHS that hold a value; None where none does."""
+    return next((bits for bits in BIT_DEPTHS if high < 2**bits), None)
 
 
 def scale_to_uint8(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
@@ -68,12 +86,12 @@ def _scale_float(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
 
 def _scale_whole_numbers(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
     low, high = int(values.min()), int(values.max())
-    top = next((2**bits - 1 for bits in BIT_DEPTHS if high < 2**bits), None)
-    if low < 0 or top is None:
+    bits = _fewest_bits(high)
+    if low < 0 or bits is None:
         raise DataError(
             f"{name}: whole numbers outside 0..65535 have no agreed brightness, and these pixels run from {low} to {high}; say "
             "which range it is with data: {intensity: {window: [lo, hi]}}"
         )
-    wide = values.astype(np.int32)  # of at most 16 bits here, so that 255 times as much fits
+    top, wide = 2**bits - 1, values.astype(np.int32)  # of at most 16 bits here, so that 255 times as much fits
     scaled: NDArray[np.uint8] = ((wide * 255 + top // 2) // top).astype(np.uint8)
     return scaled
