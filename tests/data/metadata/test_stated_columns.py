@@ -50,6 +50,19 @@ def test_a_manifest_has_its_further_columns(tmp_path: Path, column: str, words: 
         stated.find_column(column)
 
 
+def test_a_column_of_a_label_is_refused_however_it_is_spelt(tmp_path: Path) -> None:
+    write_manifest(tmp_path)
+    lines = (tmp_path / "list.csv").read_text().splitlines()
+    marks = ["Edema,MASS", *(f"{n % 2},{n // 2 % 2}" for n in range(8))]
+    (tmp_path / "list.csv").write_text("\n".join(f"{line},{mark}" for line, mark in zip(lines, marks, strict=True)))
+    data = DataSpec.model_validate({"manifest": tmp_path / "list.csv", "multi_label": {"columns": ["edema", "mass"]}})
+    stated = read_stated_columns(data, None, open_dataset(data))
+    for name in ("Edema", "mass"):
+        with pytest.raises(DataError, match=r"of list\.csv is a label of each row; leave it out"):
+            stated.find_column(name)
+    assert list(stated.cells) == ["patient", "age", "sex", "path report"]
+
+
 def test_columns_that_differ_in_case_only_are_told_apart_as_they_are_spelt(tmp_path: Path) -> None:
     data = write_manifest(tmp_path)
     written = (tmp_path / "list.csv").read_text().replace("path report", "AGE")
@@ -58,6 +71,9 @@ def test_columns_that_differ_in_case_only_are_told_apart_as_they_are_spelt(tmp_p
     assert [stated.find_column(name) for name in ("age", "AGE")] == ["age", "AGE"]
     with pytest.raises(DataError, match=r"'Age' may be age or AGE of list\.csv; write it as there"):
         stated.find_column("Age")
+    (tmp_path / "list.csv").write_text(written.replace("AGE", "age"))
+    with pytest.raises(DataError, match=r"'age' of list\.csv is the name of several columns"):
+        read_stated_columns(data, None, open_dataset(data)).find_column("age")
 
 
 @pytest.mark.parametrize(

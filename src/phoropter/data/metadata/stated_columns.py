@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,16 +86,17 @@ def _read_manifest_columns(data: DataSpec, base: Path | None, dataset: Dataset) 
     path = resolve_path(getattr(data, "manifest"), base, data.source_record.table_endings)  # noqa: B009  a field that exists only at run time
     table, renamed = read_text_table(path), getattr(data, "columns", {})
     own = find_columns(table.place, table.header, MANIFEST_COLUMNS, renamed)
-    labels = set((data.multi_label.columns if data.multi_label else None) or ())
-    cells: dict[str, dict[str, str]] = {n: {} for at, n in enumerate(table.header) if at not in own.values() and n not in labels}
-    places = {name: table.header.index(name) for name in cells}
+    labels = find_columns(table.place, table.header, (data.multi_label.columns if data.multi_label else None) or ())
+    places = {name: at for at, name in enumerate(table.header) if at not in {*own.values(), *labels.values()}}
+    cells: dict[str, dict[str, str]] = {name: {} for name in places}
     for _, values in table.rows:
         key = make_row_id(*(values[own[ours]] if ours in own else "" for ours in ("id", "path")))
         for name, at in places.items():
             cells[name][key] = clean_cell(values[at])
     _raise_on_hidden_ids(dataset, table.place, next(iter(cells.values()), {}))
     refused = {table.header[at]: f"is read as the {ours} of each row" for ours, at in own.items()}
-    refused |= dict.fromkeys(labels, "is a label of each row")
+    refused |= {table.header[at]: "is a label of each row" for at in labels.values()}
+    refused |= {name: "is the name of several columns" for name, count in Counter(table.header).items() if count > 1}
     return StatedColumns(table.place, cells, [str(i) for i in dataset.ids], refused, table.decimal_comma)
 
 
