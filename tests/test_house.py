@@ -353,7 +353,6 @@ COVERED_BY = {
     "commands.listing_commands": "test_cli.py",
     "commands.options": "test_cli.py",
     "commands.plan_command": "test_cli.py",
-    "commands.results_commands": "test_cli.py",
     "console": "test_cli.py",
     "core.errors": "test_cli.py",
     "data.leakage.checks": "data/leakage/test_audit.py",

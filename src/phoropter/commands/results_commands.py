@@ -57,6 +57,7 @@ def report_command(
     """Write one page, and its tables and figures, from a results FOLDER."""
     from phoropter.report.custom_section import load_section
     from phoropter.report.page import create_report, read_report_input
+    from phoropter.study.progress import describe_damaged_runs
 
     with trust_results_if(trust_code, folder):
         own = [load_section(name) for name in sections]
@@ -73,4 +74,6 @@ def report_command(
             write_document(make_report_document(written))
         else:
             print_line(make_console(), f"report: {written.page}")
+        for line in describe_damaged_runs(inputs.store):
+            print_line(make_console(stderr=True, answer=True), f"not in the report: {line}")
         warn_of_missing_metrics(folder)
