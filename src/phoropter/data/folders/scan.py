@@ -86,7 +86,7 @@ class FolderScan:
     folders:       every visible folder below the root
     other_files:   visible files that are no pictures
     litter:        hidden entries, and those of file managers and other programs
-    results:       results and report folders of phoropter
+    results:       results, report, bundle and map folders of phoropter
     ignored:       left out, without losing a picture that has a class
     unusable:      may be or contain pictures, and cannot be read
     """
@@ -121,7 +121,7 @@ class FolderScan:
     def describe_other_files(self) -> tuple[str, ...]:
         """Notes, with counts, on results folders, litter and files that are no pictures; beside DICOM files without names."""
         kinds = (
-            (self.results, "results or report folders of phoropter were left out"),
+            (self.results, "folders that phoropter wrote (results, reports, bundles, maps) were left out"),
             (self.litter, "hidden entries and leftovers of other programs were left out"),
             (self.other_files, "files that are no pictures were left out"),
         )
