@@ -25,6 +25,15 @@ def test_usable_cores_are_bounded_by_affinity_and_quota(
     assert count_usable_cores(tmp_path / "nothing") == 8
 
 
+@pytest.mark.parametrize(("quota", "expected"), [("250000", 2), ("-1", 8), ("50000", 1), ("", 8)])
+def test_a_quota_of_version_1_bounds_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, expected: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(quota + "\n")
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    assert count_usable_cores(tmp_path / "cpu.max") == expected
+
+
 def test_without_affinity_all_cores_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)

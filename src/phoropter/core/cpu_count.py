@@ -15,15 +15,19 @@ def count_usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     """Cores this process is bound to, but no more than the processor time its container is given, and at least one.
 
     In a job of SLURM no more than a task has asked for (`--cpus-per-task`): under `task/none` nothing binds it to them.
-    quota: `cpu.max` of a control group (version 2): microseconds of processor time and the period they are for, or `max`
+    quota: `cpu.max` of a control group: microseconds of processor time and the period they are for, or `max`. Version 1 has two
+    files for it in the folder `cpu` beside it, and -1 where there is no quota
     """
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     asked = os.environ.get("SLURM_CPUS_PER_TASK", "")
     if "SLURM_JOB_ID" in os.environ and asked.isdecimal():
         bound = max(1, min(bound, int(asked)))
     try:
-        given, period = quota.read_text().split()[:2]
-        return bound if given == "max" else max(1, min(bound, int(given) // int(period)))
+        if quota.exists():
+            given, period = quota.read_text().split()[:2]
+        else:
+            given, period = ((quota.parent / "cpu" / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+        return bound if given in ("max", "-1") else max(1, min(bound, int(given) // int(period)))
     except (OSError, ValueError, ZeroDivisionError):
         return bound
 
