@@ -47,7 +47,7 @@ def test_the_digest_follows_the_code_and_the_options() -> None:
 
 @pytest.mark.parametrize("name", ["", "two words", "../up", "a" * 65, 3])
 def test_a_name_that_is_no_word_is_refused(name: Any) -> None:
-    with pytest.raises(ValueError, match=r"the name of a shade is .*, expected a word"):
+    with pytest.raises(ValueError, match=r"the name of this shade is .*, expected a word"):
         Shade(name, function=darker)
 
 
