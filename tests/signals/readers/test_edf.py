@@ -157,6 +157,12 @@ def test_a_file_with_gaps_that_does_not_say_where_is_refused(tmp_path: Path, mar
         read_edf(file)
 
 
+def test_one_record_has_no_gaps(tmp_path: Path) -> None:
+    content = write_edf(tmp_path / "a.edf", [("ECG", ECG[:RATE])]).read_bytes()
+    (tmp_path / "a.edf").write_bytes(content[:192] + b"EDF+D".ljust(44) + content[236:])
+    assert read_edf(tmp_path / "a.edf").length == RATE
+
+
 def test_a_gap_is_bounded_over_all_channels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A header of thousands of channels makes a gap that one channel may have fill the memory."""
     monkeypatch.setattr(recording, "MAX_FILLED_NUMBERS", 20 * 2000 * RATE)

@@ -275,7 +275,7 @@ def _record_starts(path: Path, header: EdfHeader, records: NDArray[np.uint8], ra
     """(records,) the sample at which each record begins, by the onsets of EDF+ where the file has them."""
     plain = np.arange(header.record_count, dtype=np.int64) * count
     row = next((at for at, label in enumerate(header.labels) if label in _ANNOTATIONS), None)
-    if row is None and header.has_gaps:
+    if row is None and header.has_gaps and header.record_count > 1:
         raise _refusal(
             path, "its header says that its data records do not follow each other (EDF+D), and no signal of annotations says when"
         )
