@@ -69,25 +69,47 @@ def test_what_the_second_process_does_not_bring_back_is_computed_here() -> None:
 
 
 @linux
-def test_a_second_process_ends_where_the_first_was_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", ["in a task", "while it sends"])
+def test_a_second_process_ends_where_the_first_was_killed(tmp_path: Path, when: str) -> None:
     script = f"""
 import os, pathlib, signal, time
 from phoropter.core.processes import side_by_side
 side_by_side.can_fork = lambda: True
 first = os.getpid()
-def answer_long():
+def kill_first():
+    os.kill(first, signal.SIGKILL)
+    while os.getppid() == first:
+        time.sleep(0.01)
+class Long:
+    def __reduce__(self):
+        kill_first()
+        return bytes, (bytes(1_000_000),)  # more than a pipe holds
+def answer():
     if os.getpid() == first:
         time.sleep(600)
-    pathlib.Path({str(tmp_path / "pid")!r}).write_text(str(os.getpid()))
-    os.kill(first, signal.SIGKILL)
-    return bytes(1_000_000)  # more than a pipe holds
-side_by_side.call_side_by_side([answer_long] * 2)
+    with open({str(tmp_path / "taken")!r}, "a") as file:
+        print(os.getpid(), file=file)
+    {"kill_first()" if when == "in a task" else ""}
+    return Long()
+side_by_side.call_side_by_side([answer] * 4)
 """
     subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
-    second, began = Path("/proc", (tmp_path / "pid").read_text()), time.monotonic()
-    while second.exists() and time.monotonic() - began < 30:
+    began = time.monotonic()
+    taken = (tmp_path / "taken").read_text().split()
+    second = Path("/proc", taken[0])
+    while _is_at_work(second) and time.monotonic() - began < 30:
         time.sleep(0.02)
-    assert not second.exists() or "Z" in second.joinpath("stat").read_text().split(") ")[-1]
+    assert not _is_at_work(second)
+    taken = (tmp_path / "taken").read_text().split()
+    assert len(taken) in ((1,) if when == "in a task" else (3, 4)), "no task more is taken for nobody"
+
+
+def _is_at_work(process: Path) -> bool:
+    """Whether a process is there, and not an ended one that nobody waits for."""
+    try:
+        return ") Z" not in (process / "stat").read_text()
+    except OSError:
+        return False
 
 
 @linux

@@ -50,10 +50,11 @@ def _call_in_two_processes(tasks: Sequence[Callable[[], Result]]) -> dict[int, R
     os.close(end)
     arriving, leaving = Pipe(duplex=False)
     sys.stdout.flush(), sys.stderr.flush()
-    began, child, came = time.monotonic(), _fork_quietly(), False
+    began, first, came = time.monotonic(), os.getpid(), False
+    child = _fork_quietly()
     if child == 0:
         arriving.close()  # else the pipe had a reader after a kill of this process, and the fork would wait for it without end
-        _answer_and_exit(tasks, waiting, leaving)
+        _answer_and_exit(tasks, waiting, leaving, first)
     leaving.close()
     try:
         found = dict(_take_tasks(tasks, waiting))
@@ -96,9 +97,17 @@ def _take_tasks(tasks: Sequence[Callable[[], Result]], waiting: int) -> Iterator
         yield number[0], result
 
 
-def _answer_and_exit(tasks: Sequence[Callable[[], Any]], waiting: int, leaving: Connection) -> None:
-    """The whole life of the fork. It ends without the handlers of the process it came from, whose files they would remove."""
+def _answer_and_exit(tasks: Sequence[Callable[[], Any]], waiting: int, leaving: Connection, parent: int) -> None:
+    """The whole life of the fork. It ends without the handlers of the process it came from, whose files they would remove.
+
+    It takes no task more once that process was killed: nobody asks for the result, and some tasks write files.
+    """
+    found: dict[int, Any] = {}
     with suppress(BaseException):
-        leaving.send(dict(_take_tasks(tasks, waiting)))
+        for number, result in _take_tasks(tasks, waiting):
+            found[number] = result
+            if os.getppid() != parent:
+                os._exit(1)
+        leaving.send(found)
         sys.stdout.flush(), sys.stderr.flush()
     os._exit(0)
