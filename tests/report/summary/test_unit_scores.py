@@ -86,3 +86,15 @@ def test_several_labels_are_counted_for_each_unit() -> None:
     assert loss.row_counts == {"a": 24, "b": 12} and list(loss.values) == ["a", "b"] and list(area.values) == ["a"]
     truth = np.where(labels == 1, p, 1 - p)
     assert loss.values["b"] == pytest.approx(-np.log(truth[unit_of == 0]).mean())
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "hamming_loss", "micro_f1"])
+def test_ten_answers_of_two_rows_with_five_labels_are_not_ten_rows(metric: str) -> None:
+    random = np.random.default_rng(4)
+    labels, p = (random.random((42, 5)) < 0.5).astype(np.int64), random.random((42, 5))
+    labels[40], labels[41] = 1, 0  # with and without every label
+    unit_of = np.repeat([0, 1, 2], [20, 20, 2])
+    rows = LabelledProbabilities.from_arrays(labels, p)
+    estimand = choose_estimand(metric, [count_answers(labels, 5)])
+    found = score_units(estimand, rows, ("a", "b", "c"), unit_of, np.zeros(42, dtype=np.int64))
+    assert list(found.values) == ["a", "b"] and found.row_counts["c"] == 2

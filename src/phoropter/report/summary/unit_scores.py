@@ -49,7 +49,8 @@ def score_units(
     for number in np.unique(repeats):
         of_round = np.flatnonzero(repeats == number)
         supports = _count_by_unit(rows.select_rows(of_round), unit_of[of_round], len(units))
-        carries = units_can_carry(estimand.metric, supports, rows.answer_counts)
+        sizes = np.bincount(unit_of[of_round], minlength=len(units))  # of several labels, each row has several answers
+        carries = units_can_carry(estimand.metric, sizes, supports, rows.answer_counts)
         inside = of_round[carries[unit_of[of_round]]]
         if len(inside):
             shown, member = number_values(unit_of[inside])

@@ -174,12 +174,12 @@ def can_carry(metric: MetricRecord, support: Ints, every: Ints) -> bool:
     return bool(support[every > 0].min(initial=support.sum()) >= metric.min_rarest)
 
 
-def units_can_carry(name: str, supports: Ints, every: Ints) -> NDArray[np.bool_]:
-    """(U,) whether each group or site, with (U, C) `supports` rows of each class, can be shown by this metric.
+def units_can_carry(name: str, sizes: Ints, supports: Ints, every: Ints) -> NDArray[np.bool_]:
+    """(U,) whether each group or site of (U,) `sizes` rows, (U, C) `supports` of each class, can be shown by this metric.
 
     It needs MIN_RAREST rows, and for a metric of a set all classes of the study, whose (C,) rows are `every`.
     """
-    enough = supports.sum(axis=1) >= MIN_RAREST
+    enough = sizes >= MIN_RAREST
     return np.asarray(enough if get_metric(name).mean_over_rows else enough & (supports[:, every > 0] > 0).all(axis=1))
 
 
