@@ -56,6 +56,17 @@ def test_who_looks_more_seldom_or_never_is_left_alone() -> None:
         assert gc.get_threshold() == chosen
 
 
+def test_blocks_of_two_threads_that_overlap_restore_what_was_there() -> None:
+    gc.set_threshold(700, 10, 10)
+    first, second = collecting_seldom(), collecting_seldom()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert gc.get_threshold() == SELDOM
+    second.__exit__(None, None, None)
+    assert gc.get_threshold() == (700, 10, 10)
+
+
 def test_what_is_imported_for_good_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     gc.set_threshold(700, 10, 10)
     gc.unfreeze()

@@ -8,21 +8,31 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 SELDOM = (50_000, 10, 100)  # new objects, and passes of the younger generations, before each pass: at most some MiB more are held
 
+# The thresholds before each block that is open: blocks of two threads overlap, and the last to end restores what the first found
+_open_blocks: list[tuple[int, int, int]] = []
+_lock = threading.Lock()
+
 
 @contextmanager
 def collecting_seldom() -> Iterator[None]:
     """Looks for garbage as seldom as SELDOM says until the end; less often still, or never, where that was asked for already."""
-    before = gc.get_threshold()
-    gc.set_threshold(*(old and max(old, new) for old, new in zip(before, SELDOM, strict=True)))
+    with _lock:
+        before = gc.get_threshold()
+        _open_blocks.append(before)
+        gc.set_threshold(*(old and max(old, new) for old, new in zip(before, SELDOM, strict=True)))
     try:
         yield
     finally:
-        gc.set_threshold(*before)
+        with _lock:
+            before = _open_blocks.pop()
+            if not _open_blocks:
+                gc.set_threshold(*before)
 
 
 @contextmanager
