@@ -107,7 +107,9 @@ def test_folds_that_cannot_be_say_which_control_they_are_of() -> None:
     data = yaml.safe_load(ECG_STUDY)["data"]
     data["window"] = {"length_s": 10, "step_s": 4}
     study = study.with_changes(data=data, protocol={"split": "stratified-group-k-fold", "folds": 2})
-    with pytest.raises(SpecError, match=r"the folds of predict-group: .*; or leave predict-group out of 'controls'"):
+    with pytest.raises(
+        SpecError, match=r"predict-group needs .* has 0 \(its folds are blocks of time, .*\); leave it out of 'controls'"
+    ):
         load_study(study)
 
 

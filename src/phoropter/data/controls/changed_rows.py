@@ -92,9 +92,10 @@ def _label_by_group(dataset: Dataset) -> Dataset:
         enough &= _have_every_fold(dataset, np.flatnonzero(enough))
     names = np.unique(dataset.groups[enough])
     if len(names) < 2:
+        why = "" if dataset.spans is None else " (its folds are blocks of time, and windows on their borders are in none)"
         raise DataError(
             f"predict-group needs two groups or more with {CONTROL_FOLDS} rows each, which are on both sides of its folds, and "
-            f"{dataset.name} has {len(names)}; leave it out of 'controls'"
+            f"{dataset.name} has {len(names)}{why}; leave it out of 'controls'"
         )
     chosen = names[random_permutation(hash_ids(names), 0, "groups told apart")[:MAX_GROUPS]]
     rows = np.flatnonzero(enough & np.isin(dataset.groups, chosen))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from phoropter.core.errors import StoreError
-from phoropter.data.controls.control_kinds import SHORTCUTS
+from phoropter.data.controls.control_kinds import NEW_PICTURES, SHORTCUTS
 from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.compare import infer_design
 from phoropter.report.summary.guessing import find_uninformed
@@ -26,7 +26,7 @@ class ControlResult:
     guessing:  the value without information for its answers; None where it is unknown
     is_above:  whether it is clearly better than guessing, by the rule that candidates of a study are held to
     own_value: of the candidate in the study itself, by the same metric; None where that is another question
-    notes:     what is recorded of its rows and not of those of the study, in sentences
+    notes:     what is recorded of its rows and not of those of the study, in sentences; none of pictures that it made itself
     n_runs, n_planned: finished runs, and all · problem: why it is not complete, in words; empty where it is
     """
 
@@ -78,7 +78,7 @@ def _read_control(kind: str, store: Store | None, summary: StudySummary) -> Cont
         len(candidate.runs),
         candidate.n_planned,
         problem if failed or not candidate.is_complete else "",
-        tuple(note for note in _list_notes(own) if note not in _list_notes(summary)),
+        () if kind in NEW_PICTURES else tuple(note for note in _list_notes(own) if note not in _list_notes(summary)),
     )
 
 
