@@ -154,6 +154,15 @@ def test_main_effects_compare_every_level_with_the_first() -> None:
     assert found[0].units == settle({"factor": "recipe.augment", "level": "cutmix", "against": "none"})[0].units
 
 
+def test_a_level_with_which_other_keys_do_nothing_has_no_main_effect() -> None:
+    """Without a share of the teacher (alpha 0) the temperature is no setting: no two students differ in alpha alone."""
+    known = [PlannedCandidate("s · alpha 0", "s", ("resnet18",), "cnn", {"distillation.alpha": 0})]
+    for t in (1, 10):
+        settings = {"distillation.temperature": t, "distillation.alpha": 1}
+        known.append(PlannedCandidate(f"s · temperature {t}, alpha 1", "s", ("resnet18",), "cnn", settings))
+    assert [c.title for c in main_effects(known, "accuracy")] == ["temperature: 10 against 1"]
+
+
 def test_family_effects_compare_every_family_with_the_first() -> None:
     known = [*swept(("none",), (1e-4,)), PlannedCandidate("mixer", "mixer", ("mixer_b16",), "other", {})]
     found = family_effects(known, "roc_auc")

@@ -13,6 +13,7 @@ answers the question that was asked and not one that the results suggest.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -207,7 +208,8 @@ def main_effects(candidates: Sequence[PlannedCandidate], metric: str) -> list[Co
         levels = list({_as_text(c.settings[factor]): c.settings[factor] for c in candidates if factor in c.settings}.values())
         for level in levels[1:]:
             contrast = ContrastSpec(factor=factor, level=level, against=levels[0])
-            found.append(Contrast("exploratory", metric, *_settle_factor(contrast, candidates)))
+            with suppress(SpecError):  # a level with which other keys do nothing has no candidates that differ in it alone
+                found.append(Contrast("exploratory", metric, *_settle_factor(contrast, candidates)))
     return found
 
 
