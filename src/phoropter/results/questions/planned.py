@@ -13,7 +13,6 @@ answers the question that was asked and not one that the results suggest.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -208,8 +207,8 @@ def main_effects(candidates: Sequence[PlannedCandidate], metric: str) -> list[Co
         levels = list({_as_text(c.settings[factor]): c.settings[factor] for c in candidates if factor in c.settings}.values())
         for level in levels[1:]:
             contrast = ContrastSpec(factor=factor, level=level, against=levels[0])
-            with suppress(SpecError):  # a level with which other keys do nothing has no candidates that differ in it alone
-                found.append(Contrast("exploratory", metric, *_settle_factor(contrast, candidates)))
+            if units := _pair_variants(contrast, candidates):  # none where other keys do nothing with one of the levels
+                found.append(Contrast("exploratory", metric, factor, _as_text(level), _as_text(levels[0]), units))
     return found
 
 
@@ -274,6 +273,15 @@ def _settle_factor(
             raise SpecError(
                 f"'{word}' is no value of the sweep over {factor}; it has {join_words(levels)}{did_you_mean(word, levels)}"
             )
+    units = _pair_variants(contrast, candidates)
+    if not units:
+        raise SpecError(f"no candidate has both {side} and {against} of {factor}, with all else equal")
+    return factor, side, against, units
+
+
+def _pair_variants(contrast: ContrastSpec, candidates: Sequence[PlannedCandidate]) -> tuple[ContrastUnit, ...]:
+    """The variants with one level of the factor beside those with the other, with all else equal; empty where there are none."""
+    factor, side, against = str(contrast.factor), _as_text(contrast.level), _as_text(contrast.against)
     variants: dict[tuple[str, str], dict[str, PlannedCandidate]] = {}
     for c in candidates:
         if factor in c.settings:
@@ -284,10 +292,7 @@ def _settle_factor(
         if side in by_level and against in by_level:
             title = base_name if contrast.within == "candidate" else " + ".join(by_level[side].backbones)
             units.setdefault(title, []).append((by_level[side].name, by_level[against].name))
-    if not units:
-        raise SpecError(f"no candidate has both {side} and {against} of {factor}, with all else equal")
-    found = (ContrastUnit(title, *(tuple(names) for names in zip(*pairs, strict=True))) for title, pairs in units.items())
-    return factor, side, against, tuple(found)
+    return tuple(ContrastUnit(title, *(tuple(names) for names in zip(*pairs, strict=True))) for title, pairs in units.items())
 
 
 def _as_text(value: Any) -> str:
