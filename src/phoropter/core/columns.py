@@ -187,9 +187,7 @@ def describe_unread_groups(unread: Iterable[str], way_out: str = "name it with c
     found = [name for name in dict.fromkeys(unread) if _PERSON_NAME.search(name)]
     if not found:
         return ()
-    what = f"column '{found[0]}' was" if len(found) == 1 else f"columns {join_words([f'{name!r}' for name in found], 3)} were"
-    one = "it says" if len(found) == 1 else "one of them says"
-    return (f"the {what} not read; if {one} which rows belong together, {way_out.replace('NAME', found[0])}",)
+    return (_describe_unread(found, "which rows belong together", way_out.replace("NAME", found[0])),)
 
 
 def describe_unread_parts(unread: Iterable[str]) -> tuple[str, ...]:
@@ -204,6 +202,10 @@ def describe_unread_parts(unread: Iterable[str]) -> tuple[str, ...]:
     folds = [name for name in found if "fold" in name.casefold()]
     ways_out = [f"name it with columns: {{split: {name}}}" for name in found if name not in folds][:1]
     ways_out += ["write a folds file of it (protocol: {split: file, folds_file: FILE})"] if folds else []
+    return (_describe_unread(found, "which rows are for training", join_words(ways_out)),)
+
+
+def _describe_unread(found: list[str], meaning: str, way_out: str) -> str:
     what = f"column '{found[0]}' was" if len(found) == 1 else f"columns {join_words([f'{name!r}' for name in found], 3)} were"
     one = "it says" if len(found) == 1 else "one of them says"
-    return (f"the {what} not read; if {one} which rows are for training, {join_words(ways_out)}",)
+    return f"the {what} not read; if {one} {meaning}, {way_out}"
