@@ -12,6 +12,8 @@ from phoropter.signals.quality.sentinels import find_sentinel_values, format_sam
 from phoropter.signals.recording import Recording
 from phoropter.signals.windows import WindowTable, find_flat_windows
 
+Sentinels = dict[str, list[dict[float, int]]]  # channel → of each recording the values far from all others → how many samples
+
 
 def describe_windows(recordings: Sequence[Recording], view: RecordingView, table: WindowTable, subjects: str) -> list[str]:
     """How windows were rendered, what was left out and why, and how much was not measured. subjects: the groups, in the plural"""
@@ -19,14 +21,15 @@ def describe_windows(recordings: Sequence[Recording], view: RecordingView, table
     missing = float(np.average([view.missing_fraction(r) for r in recordings], weights=[r.length for r in recordings]))
     unknown = int((table.label == UNKNOWN_CLASS).sum())
     count = len({r.subject for r in recordings})
+    far = _find_sentinels(recordings, view)
     return [
         f"{len(recordings)} recordings of {count} {subjects}, {hours:.1f} hours, {missing:.1%} missing",
         view.summary_text,
         *([f"left out: {describe_dropped(table)}"] if table.dropped else []),
         *([f"{unknown} windows of no known class"] if unknown else []),
         *_describe_flat(recordings, view, table),
-        *_describe_sentinels(recordings, view),
-        *_describe_clipped(recordings, view),
+        *_describe_sentinels(recordings, far),
+        *_describe_clipped(recordings, view, far),
         *_describe_units(recordings, view),
         *_describe_readings(recordings),
     ]
@@ -51,17 +54,23 @@ def _describe_flat(recordings: Sequence[Recording], view: RecordingView, table: 
     return notes
 
 
-def _describe_sentinels(recordings: Sequence[Recording], view: RecordingView) -> list[str]:
-    """A note for each value that may stand for a missing sample. A heart rate out of range is taken out by its own rules."""
+def _find_sentinels(recordings: Sequence[Recording], view: RecordingView) -> Sentinels:
+    """Values that may stand for a missing sample. A heart rate out of range is taken out by its own rules."""
+    channels = view.measured_channels[isinstance(view, CtgView) :]
+    return {channel: [find_sentinel_values(recording.channel(channel)) for recording in recordings] for channel in channels}
+
+
+def _describe_sentinels(recordings: Sequence[Recording], far: Sentinels) -> list[str]:
+    """A note for each value that may stand for a missing sample."""
     notes = []
-    for channel in view.measured_channels[isinstance(view, CtgView) :]:
+    for channel, values in far.items():
         found: dict[float, dict[str, int]] = {}
-        for recording in recordings:
+        for recording, counts in zip(recordings, values, strict=True):
             if any(note.startswith(f"WARNING: {channel} ") for note in recording.notes):
                 continue  # told before it was resampled
-            for value, count in find_sentinel_values(recording.channel(channel)).items():
+            for value, count in counts.items():
                 found.setdefault(value, {})[recording.id] = count
-        notes += [_describe_sentinel(channel, value, counts) for value, counts in sorted(found.items())]
+        notes += [_describe_sentinel(channel, value, of_ids) for value, of_ids in sorted(found.items())]
     return notes
 
 
@@ -73,15 +82,15 @@ def _describe_sentinel(channel: str, value: float, counts: Mapping[str, int]) ->
     )
 
 
-def _describe_clipped(recordings: Sequence[Recording], view: RecordingView) -> list[str]:
+def _describe_clipped(recordings: Sequence[Recording], view: RecordingView, far: Sentinels) -> list[str]:
     """A note for each channel that was clipped; of cardiotocograms none, whose contractions rest at their smallest value."""
     notes = []
     for channel in () if isinstance(view, CtgView) else view.measured_channels:
         counts = {}
-        for recording in recordings:
+        for recording, values in zip(recordings, far[channel], strict=True):
             samples = recording.channel(channel)
-            missing = np.isin(samples, list(find_sentinel_values(samples)))
-            if clipped := count_clipped_samples(np.where(missing, np.nan, samples)):
+            measured = np.where(np.isin(samples, list(values)), np.nan, samples) if values else samples
+            if clipped := count_clipped_samples(measured):
                 counts[recording.id] = clipped
         if counts:
             notes.append(
