@@ -25,13 +25,20 @@ from phoropter.core.files import format_bytes
 from phoropter.core.storage.foreign_files import HDF5
 from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.images.options import check_pixel_count
-from phoropter.data.labels.label_sets import UNNAMED_LABEL, check_plain_multi_label, convert_label_table
-from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, Source, check_column_names
+from phoropter.data.labels.label_sets import UNNAMED_LABEL, convert_label_table
+from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, Source
 from phoropter.data.sources.array_names import ARRAY_COLUMNS, ArraySet, assign_arrays
 from phoropter.data.sources.arrays import check_image_array, find_row_not_one_hot
 from phoropter.data.sources.packed.cells import Cell
 from phoropter.data.sources.packed.hdf5_heap import check_global_heaps
-from phoropter.data.sources.packed.shards import PackedShard, holds_packed, join_shards, list_files, open_packed
+from phoropter.data.sources.packed.shards import (
+    PackedShard,
+    check_packed_options,
+    holds_packed,
+    join_shards,
+    list_files,
+    open_packed,
+)
 
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf", ".he5")
 MAX_ARRAYS = 10_000
@@ -260,11 +267,6 @@ def _read_values(array: Any, rows: int, place: str, one_hot: bool = False) -> li
     return flat
 
 
-def _check_options(spec: Any) -> None:
-    check_column_names(ARRAY_COLUMNS)(spec)
-    check_plain_multi_label(spec)
-
-
 HDF5_SOURCE = Source(
     "hdf5",
     open_packed(open_hdf5),
@@ -272,7 +274,7 @@ HDF5_SOURCE = Source(
     "sites, parts and classes",
     options=(COLUMNS_OPTION,),
     uses=(*FILE_OPTIONS, "multi_label"),
-    check=_check_options,
+    check=check_packed_options(ARRAY_COLUMNS),
     formats=(HDF5,),
     detect=lambda contents: holds_packed(contents, HDF5_ENDINGS),
 )

@@ -188,7 +188,7 @@ PARQUET_SOURCE = Source(
     "a Parquet file or a folder of shards with encoded pictures, as the Hugging Face hub keeps them",
     options=(COLUMNS_OPTION,),
     uses=(*FILE_OPTIONS, "multi_label"),
-    check=check_packed_options,
+    check=check_packed_options(),
     formats=(PARQUET,),
     detect=lambda contents: holds_packed(contents, PARQUET_ENDINGS),
     table_endings=TABLES,  # a Parquet file is the pictures themselves here

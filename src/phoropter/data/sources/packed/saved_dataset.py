@@ -167,6 +167,6 @@ SAVED_DATASET_SOURCE = Source(
     "the folder that `save_to_disk` of Hugging Face's datasets wrote, of a Dataset or a DatasetDict",
     options=(COLUMNS_OPTION,),
     uses=(*FILE_OPTIONS, "multi_label"),
-    check=check_packed_options,
+    check=check_packed_options(),
     detect=_is_saved_dataset,
 )

@@ -76,10 +76,15 @@ def open_packed(open_files: Callable[..., Dataset]) -> Callable[[SourceRequest],
     )
 
 
-def check_packed_options(spec: Any) -> None:
-    """The check of sources of packed files, which have `columns` and `multi_label: true`. Raises ValueError for others."""
-    check_column_names(SHARD_COLUMNS)(spec)
-    check_plain_multi_label(spec)
+def check_packed_options(known: tuple[str, ...] = SHARD_COLUMNS) -> Callable[[Any], None]:
+    """The check of sources of packed files, which have `columns` and `multi_label: true`; it raises ValueError for others."""
+    check_columns = check_column_names(known)
+
+    def check_options(spec: Any) -> None:
+        check_columns(spec)
+        check_plain_multi_label(spec)
+
+    return check_options
 
 
 def join_shards(

@@ -335,6 +335,6 @@ WEBDATASET_SOURCE = Source(
     formats=(TAR,),
     options=(COLUMNS_OPTION,),
     uses=(*FILE_OPTIONS, "multi_label"),
-    check=check_packed_options,
+    check=check_packed_options(),
     detect=_holds_samples,
 )
