@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.columns import clean_cell
+from phoropter.core.columns import clean_cell, parse_number
 from phoropter.core.errors import DataError, did_you_mean, join_words
 from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.folders.masks import MASKS_NOTE
@@ -112,13 +112,5 @@ def _check_known_classes(dataset: Dataset, classes: Sequence[str], exclude: Coll
 
 def _suggest_quotes(name: str, known: Collection[str]) -> str:
     """A hint where a class is the same number written in another way: YAML reads 3.10 as 3.1 and 1e3 as 1000."""
-    numbers = {other: number for other in known if (number := _parse_number(other)) is not None}
-    same = sorted(other for other, number in numbers.items() if number == _parse_number(name))
+    same = sorted(other for other in known if parse_number(other) == parse_number(name))
     return f"; YAML reads a name without quotes as a number: write '{same[0]}' in quotes" if same else ""
-
-
-def _parse_number(name: str) -> float | None:
-    try:
-        return float(name)
-    except ValueError:
-        return None
