@@ -22,9 +22,8 @@ from phoropter.core.spec import Spec
 from phoropter.signals.recording import Recording, label_runs
 
 WindowRow = tuple[int, int, str]  # recording, start, class
-Windowless = Mapping[
-    int, Mapping[str, int]
-]  # index of a recording that gives no window → reason → its windows; the last tells why
+# Index of a recording that gives no window → reason → its windows; the last tells why
+Windowless = Mapping[int, Mapping[str, int]]
 
 
 class WindowRule(Spec):
@@ -82,13 +81,16 @@ def sliding_windows(
     _check_labels(labels, {run.label for r in recordings for run in label_runs(r)})
     length, step = rule.length_and_step(common_sampling_rate(recordings))
     rows: list[WindowRow] = []
+    reasons: dict[int, dict[str, int]] = {}
     for index, recording in enumerate(recordings):
-        for first, stop, label in label_runs(recording):
-            if labels is None or label in labels:
-                name = label if labels is None else labels[label]
-                rows += [(index, start, name) for start in range(first, stop - length + 1, step)]
+        runs = label_runs(recording)
+        wanted = [run for run in runs if labels is None or run.label in labels]
+        for first, stop, label in wanted:
+            name = label if labels is None else labels[label]
+            rows += [(index, start, name) for start in range(first, stop - length + 1, step)]
+        why = "short_run" if wanted else "other_label" if runs else "no_label"
+        reasons[index] = {"too_short" if runs and recording.length < length else why: 0}
     problems = [_too_short_problem(r, rule.length_s) for r in recordings if r.length < length]
-    reasons = {index: {_find_reason(recording, length, labels): 0} for index, recording in enumerate(recordings)}
     return _drop_nan_windows(recordings, make_window_table(rows, length, {}, problems, reasons), channels)
 
 
@@ -104,7 +106,6 @@ def event_windows(
     if length < 1:
         raise SpecError(f"event windows: {length_s} s is shorter than one sample")
     rows: list[WindowRow] = []
-    edge = 0
     reasons = {index: {"other_label": 0} for index in range(len(recordings))}
     for index, recording in enumerate(recordings):
         if recording.events is None:
@@ -117,7 +118,7 @@ def event_windows(
                 rows.append((index, start, label if labels is None else labels[label]))
             else:
                 reasons[index]["edge"] = reasons[index].get("edge", 0) + 1
-                edge += 1
+    edge = sum(why.get("edge", 0) for why in reasons.values())
     dropped = {"edge": edge} if edge else {}
     table = _drop_nan_windows(recordings, make_window_table(rows, length, dropped, (), reasons), channels)
     return replace(table, windowless={index: {**reasons[index], **why} for index, why in table.windowless.items()})
@@ -161,15 +162,6 @@ def make_window_table(
     used = set(recording.tolist())
     windowless = {index: reason for index, reason in (reasons or {}).items() if index not in used}
     return WindowTable(recording, start, start + length, names, dropped, tuple(problems), windowless)
-
-
-def _find_reason(recording: Recording, length: int, labels: Mapping[str, str] | None) -> str:
-    """Why sliding windows of so many samples find no place in a recording, in a word of the table."""
-    runs = label_runs(recording)
-    if runs and recording.length < length:
-        return "too_short"
-    wanted = [run for run in runs if labels is None or run.label in labels]
-    return "short_run" if wanted else "other_label" if runs else "no_label"
 
 
 def _drop_nan_windows(recordings: Sequence[Recording], table: WindowTable, channels: Sequence[str] | None) -> WindowTable:
