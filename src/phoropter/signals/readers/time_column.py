@@ -92,13 +92,9 @@ def rises_like_times(column: pd.Series[Any], rate_hz: float) -> str:
     """`counter` or `time` where each of at least MIN_RISING_LINES lines has a larger number than the one above, mostly by 1 or by
     1 / rate_hz in a usual unit; "" otherwise. No signal does so.
     """
-    numbers = _numeric(column)
-    if numbers is None or len(numbers) < MIN_RISING_LINES:
+    if (numbers := _rising_numbers(column)) is None:
         return ""
-    steps = np.diff(numbers)
-    if not (steps > 0).all():  # also where one is missing
-        return ""
-    median = float(np.median(steps))
+    median = float(np.median(np.diff(numbers)))
     if median == 1 and (numbers == np.rint(numbers)).all():
         return "counter"
     return "time" if any(abs(median * scale * rate_hz - 1) < RATE_TOLERANCE for scale in _GUESSED_UNITS) else ""
@@ -106,13 +102,20 @@ def rises_like_times(column: pd.Series[Any], rate_hz: float) -> str:
 
 def rises_evenly(column: pd.Series[Any]) -> float | None:
     """The step of a column that rises by the same in nearly all of at least MIN_RISING_LINES lines; None for any other."""
-    numbers = _numeric(column)
-    if numbers is None or len(numbers) < MIN_RISING_LINES:
+    if (numbers := _rising_numbers(column)) is None:
         return None
     steps = np.diff(numbers)
     median = float(np.median(steps))
     even = np.abs(steps - median) <= 1e-2 * median
-    return median if (steps > 0).all() and even.mean() >= MIN_EVEN_SHARE else None
+    return median if even.mean() >= MIN_EVEN_SHARE else None
+
+
+def _rising_numbers(column: pd.Series[Any]) -> NDArray[np.float64] | None:
+    """Numbers of a column of at least MIN_RISING_LINES lines, each larger than the one above; None for any other."""
+    numbers = _numeric(column)
+    if numbers is None or len(numbers) < MIN_RISING_LINES:
+        return None
+    return numbers if (np.diff(numbers) > 0).all() else None  # also where one is missing
 
 
 def place_lines(
