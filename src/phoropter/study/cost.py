@@ -250,14 +250,15 @@ def note_speed(run: PlannedRun, record: Mapping[str, Any], base: Path | None, ca
 def _find_passes(run: PlannedRun, record: Mapping[str, Any], cache: Path, device: str) -> dict[str, list[PassCost]]:
     """Backbone → what each of its passes on this device took. Of a fusion the entries of the cache say whose a pass is."""
     found: dict[str, list[PassCost]] = {}
+    backbones = run.candidate.backbones
     for entry, plain in record.get("feature_passes", {}).items():
-        cost, names = PassCost.model_validate(plain), [b.name for b in run.candidate.backbones]
-        if len(names) > 1:
-            info = read_entry_info(cache / "features" / entry)
-            names = [] if info is None else [info.backbone]
-        if cost.device == device:
-            for name in names:
-                found.setdefault(name, []).append(cost)
+        cost = PassCost.model_validate(plain)
+        if cost.device != device:
+            continue
+        if len(backbones) == 1:
+            found.setdefault(backbones[0].name, []).append(cost)
+        elif info := read_entry_info(cache / "features" / entry):
+            found.setdefault(info.backbone, []).append(cost)
     return found
 
 
