@@ -121,28 +121,29 @@ def _load_variant(study: StudySpec, variant: SweepVariant, opened: dict[tuple[st
     if name not in opened:
         opened[name] = _open_image_set(spec, size, study.base, cache)
         read_stated_subgroups(spec, study.base, opened[name].dataset)  # which refuses what it cannot read
-    study = note_idle_words(settle_label_metrics(settle_seeds(study, len(opened[name].dataset)), opened[name].dataset))
+    images = opened[name]
+    study = note_idle_words(settle_label_metrics(settle_seeds(study, len(images.dataset)), images.dataset))
     candidates = {
         base.name: _apply_relevant_settings(base, swept, variant.settings)
         for base, swept in zip(study.parsed_candidates, variant.candidates, strict=True)
     }
-    checker = _CandidateChecker(study, candidates, len(opened[name].dataset.classes))
+    checker = _CandidateChecker(study, candidates, len(images.dataset.classes))
     for each, _ in candidates.values():
         checker.check_candidate(each)
-    unusable, images = UnusableWeights(), opened[name]
+    unusable = UnusableWeights()
     resolved = {
         name: (_resolve_candidate(each, images, study.base, unusable), settings) for name, (each, settings) in candidates.items()
     }
     unusable.raise_if_any()
-    check_label_uses(study, opened[name].dataset, [each for each, _ in candidates.values()])
-    check_metrics(study.metrics, len(opened[name].dataset.classes))
-    check_positive_uses(study, spec, opened[name].dataset)
+    check_label_uses(study, images.dataset, [each for each, _ in candidates.values()])
+    check_metrics(study.metrics, len(images.dataset.classes))
+    check_positive_uses(study, spec, images.dataset)
     if study.shift is not None:
-        resolve_corruptions(study.shift, opened[name].dataset)  # which refuses what its rows cannot have
+        resolve_corruptions(study.shift, images.dataset)  # which refuses what its rows cannot have
     trials = list_trials(study, {name: each for name, (each, _) in resolved.items()})
-    splits = _make_checked_splits(study, opened[name].dataset, resolved, trials)
-    check_controls(study, opened[name].dataset, splits)
-    return LoadedVariant(study, resolved, opened[name], splits, trials)
+    splits = _make_checked_splits(study, images.dataset, resolved, trials)
+    check_controls(study, images.dataset, splits)
+    return LoadedVariant(study, resolved, images, splits, trials)
 
 
 def _make_checked_splits(
