@@ -218,7 +218,7 @@ def difference_text(comparison: Comparison, summary: StudySummary) -> str:
     bounds = sorted((sign * comparison.low, sign * comparison.high))
     unit = ("point of" if value == "1.0" else "points of") if metric.percent else "in"
     interval = f" (95 % interval {' to '.join(map(scale.format_signed, bounds))})" if np.isfinite(bounds).all() else ""
-    return f"{value} {unit} {MetricFormat.from_metric(metric).inline_title}{interval}"
+    return f"{value} {unit} {scale.inline_title}{interval}"
 
 
 def _qualify_sentence(sentence: str, summary: StudySummary) -> str:
