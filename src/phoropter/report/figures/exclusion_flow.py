@@ -58,15 +58,9 @@ def _measure_height(lines: Sequence[str]) -> float:
 
 def draw_exclusion_flow(boxes: Sequence[FlowBox], caption: str, alt: str) -> RenderedFigure:
     """The boxes from above, joined by arrows; of those that are left out one points to the right. alt: for screen readers"""
-    sizes = [(columns.width, columns.place_boxes(boxes)[1]) for columns in (_WIDE, _NARROW)]
-
-    def paint_wide(figure: Figure) -> None:
-        _paint_boxes(figure, boxes, _WIDE)
-
-    def paint_narrow(figure: Figure) -> None:
-        _paint_boxes(figure, boxes, _NARROW)
-
-    return draw_wide_figure("exclusions", caption, alt, sizes[0], paint_wide, (sizes[1], paint_narrow))
+    wide, narrow = ((columns.width, columns.place_boxes(boxes)[1]) for columns in (_WIDE, _NARROW))
+    small = (narrow, lambda f: _paint_boxes(f, boxes, _NARROW))
+    return draw_wide_figure("exclusions", caption, alt, wide, lambda f: _paint_boxes(f, boxes, _WIDE), small)
 
 
 def _paint_boxes(figure: Figure, boxes: Sequence[FlowBox], columns: _Columns) -> None:
