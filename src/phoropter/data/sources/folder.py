@@ -37,7 +37,6 @@ def open_folder(root: Path, *, on_bad_input: str = "stop", name: str | None = No
     pictures, mask_notes = separate_masks(scan.picture_paths)
     layout = detect_layout(scan, pictures)
     rows: list[LabelledPath] = []
-    left_out = {"cannot be read": len(scan.unusable)}
     for path in pictures:
         if parsed := layout.parse_path(path):
             rows.append((path, *parsed))
@@ -48,7 +47,7 @@ def open_folder(root: Path, *, on_bad_input: str = "stop", name: str | None = No
     labels, classes = encode_labels([label for _, _, label in rows])
     _refuse_one_class(scan, classes)
     scan.ignored += _find_empty_classes(scan, layout, classes)
-    left_out["in no class folder or official part"] = len(pictures) - len(rows)
+    left_out = {"cannot be read": len(scan.unusable), "in no class folder or official part": len(pictures) - len(rows)}
     has_parts = bool(layout.parts or layout.inner_parts)
     dataset = Dataset(
         name=name or root.resolve().name,
