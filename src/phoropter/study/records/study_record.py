@@ -47,7 +47,7 @@ def describe_study(planned: Plan, device: torch.device) -> dict[str, Any]:
             "counts": count_classes(dataset.labels[used], len(dataset.classes)).tolist(),
             **({"task": "multi-label"} if dataset.is_multi_label else {}),
             "positive": find_positive(dataset, image_set.data.positive),
-            "groups": None if dataset.groups is None else len(np.unique(dataset.groups)),
+            "groups": dataset.n_groups,
             "sites": None if dataset.sites is None else np.unique(dataset.sites).tolist(),
             **dict(zip(("group_word", "site_word"), (w.written for w in name_units(image_set.data, dataset)), strict=True)),
             "size": image_set.image_size,
