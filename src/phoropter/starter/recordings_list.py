@@ -107,13 +107,16 @@ def _tell_classes(table: Path, columns: dict[str, list[str]], rule: str | None, 
 def _list_recordings(folder: Path, table: Path | None) -> tuple[list[Path], tuple[str, ...]]:
     """Recordings below a folder, without the table of what is known of them; and the names of tables that are none."""
     found, passed_over = [], []
+    real_table = table.resolve() if table else None
     for file in sorted(folder.rglob("*")):
         ending = file.suffix.lower()
-        if file.name.startswith(".") or not file.is_file() or (table is not None and file.resolve() == table.resolve()):
+        if ending not in (*RECORDING_ENDINGS, _TABLE) or file.name.startswith(".") or not file.is_file():
             continue
-        if ending in RECORDING_ENDINGS or (ending == _TABLE and find_time_column(peek_table(file)[0]) is not None):
+        if real_table and file.resolve() == real_table:
+            continue
+        if ending != _TABLE or find_time_column(peek_table(file)[0]) is not None:
             found.append(file)
-        elif ending == _TABLE:
+        else:
             passed_over.append(file.relative_to(folder).as_posix())
     return found, tuple(passed_over)
 
