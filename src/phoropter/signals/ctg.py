@@ -153,7 +153,8 @@ def ctg_windows(recordings: Sequence[Recording], labels: Sequence[str | None], r
         starts, lost = ctg_window_starts(ctg_clean(recording, rules), rules.window)
         rows += [(index, start, label) for start in starts]
         dropped.update(lost)
-        reasons |= {index: lost} if lost else {}
+        if lost:
+            reasons[index] = lost
         if "too_short" in lost:
             what = f"{recording.duration_s:g} s hold no window of {rules.window.length_s:g} s at {rules.window.position}"
             problems.append(InputProblem(recording.id, what))
