@@ -31,11 +31,8 @@ def open_rows(folder: Path, **columns: Sequence[object]) -> tuple[DataSpec, Data
 
 
 def read(folder: Path, asked: Sequence[str], **columns: Sequence[object]) -> Metadata:
-    return read_metadata(*_with_base(open_rows(folder, **columns)), asked)
-
-
-def _with_base(opened: tuple[DataSpec, Dataset]) -> tuple[DataSpec, None, Dataset]:
-    return opened[0], None, opened[1]
+    data, dataset = open_rows(folder, **columns)
+    return read_metadata(data, None, dataset, asked)
 
 
 def test_columns_are_those_of_pandas(tmp_path: Path) -> None:
