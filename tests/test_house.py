@@ -377,7 +377,6 @@ COVERED_BY = {
     "report.model_card": "report/test_parts.py",
     "report.render.document": "report/test_page.py",
     "report.render.font_subset": "report/figures/test_comparison.py",
-    "report.render.metric_format": "report/figures/test_comparison.py",
     "report.render.section": "report/test_page.py",
     "report.render.svg": "report/figures/test_comparison.py",
     **{  # every table of every section is computed again, every title and file looked for on the page

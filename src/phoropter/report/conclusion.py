@@ -214,11 +214,9 @@ def difference_text(comparison: Comparison, summary: StudySummary) -> str:
     """By how much the first is better, with the interval: `1.8 points of accuracy (95 % interval 0.4 to 3.1)`."""
     metric = summary.ranking_metric
     scale, sign = MetricFormat.from_metric(metric), 1 if metric.higher_is_better else -1
-    value = scale.format_signed(sign * comparison.difference)
     bounds = sorted((sign * comparison.low, sign * comparison.high))
-    unit = ("point of" if value == "1.0" else "points of") if metric.percent else "in"
     interval = f" (95 % interval {' to '.join(map(scale.format_signed, bounds))})" if np.isfinite(bounds).all() else ""
-    return f"{value} {unit} {scale.inline_title}{interval}"
+    return f"{scale.describe_gain(sign * comparison.difference)}{interval}"
 
 
 def _qualify_sentence(sentence: str, summary: StudySummary) -> str:

@@ -90,14 +90,12 @@ def format_difference(answer: ContrastAnswer, of: Answer) -> str:
     """How much better the side that leads is, with the interval of this answer, in its direction, and which question it answers:
     `1.2 points of accuracy (95 % interval 0.4 to 2.1, of models trained again)`.
     """
-    metric = METRICS[answer.contrast.metric]
-    scale, sign = MetricFormat.from_metric(metric), 1 if answer.difference >= 0 else -1
-    value, *bounds = (scale.format_signed(sign * v) for v in (answer.difference, *_ordered(of, sign)))
-    unit = ("point of" if value == "1.0" else "points of") if metric.percent else "in"
+    scale, sign = MetricFormat.from_metric(METRICS[answer.contrast.metric]), 1 if answer.difference >= 0 else -1
+    low, high = (scale.format_signed(sign * bound) for bound in _ordered(of, sign))
     whose = "models trained again" if of.question == "training" else "these models"
     has_bounds = np.isfinite([of.result.low, of.result.high]).all()
-    interval = f" (95 % interval {bounds[0]} to {bounds[1]}, of {whose})" if has_bounds else ""
-    return f"{value} {unit} {scale.inline_title}{interval}"
+    interval = f" (95 % interval {low} to {high}, of {whose})" if has_bounds else ""
+    return f"{scale.describe_gain(sign * answer.difference)}{interval}"
 
 
 def _ordered(of: Answer, sign: int) -> tuple[float, float]:

@@ -46,6 +46,12 @@ class MetricFormat:
         """A difference with its sign and without its unit, for a bound: `−1.8`; what rounds to 0 has no sign."""
         return f"{value * self.display_factor:z.{1 if self.percent else 3}f}".replace("-", "\u2212")
 
+    def describe_gain(self, value: float) -> str:
+        """A difference with its sign, unit and metric: `1.8 points of accuracy`, `0.052 in log loss`."""
+        number = self.format_signed(value)
+        unit = ("point of" if number == "1.0" else "points of") if self.percent else "in"
+        return f"{number} {unit} {self.inline_title}"
+
     def format_difference(self, value: float) -> str:
         """A difference without its sign: `1.8 points`."""
         number = f"{abs(value) * self.display_factor:.{1 if self.percent else 3}f}"
