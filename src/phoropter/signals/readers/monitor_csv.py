@@ -179,10 +179,11 @@ def _find_unit(cell: str, first: str, path: Path) -> float:
     """
     if (stated := read_time_unit(cell)) is not None:
         return stated
-    if (unit := split_unit(cell)[1]) and _is_number(first) and unit.strip().casefold() not in _CLOCKS:
+    if not _is_number(first):  # a date
+        return 1.0
+    if (unit := split_unit(cell)[1]) and unit.strip().casefold() not in _CLOCKS:
         raise DataError(f"{path}: its times are in {unit!r}, expected s, ms, us, ns, min or h in the header {cell!r}: correct it")
-    value = float(first) if _is_number(first) else 0.0
-    if value < _DATES_S[1]:
+    if (value := float(first)) < _DATES_S[1]:
         return 1.0
     if (scale := next((scale for scale in (1e-3, 1e-6, 1e-9) if _DATES_S[0] < value * scale < _DATES_S[1]), None)) is None:
         raise DataError(  # 20240501101502, 100 ns since 1601, or nanoseconds since the device was switched on
