@@ -49,11 +49,10 @@ def describe_blank_rows(dataset: Dataset, blank: Sequence[BlankRow], looked_at: 
     for kind in (ONE_COLOUR, FEW_GREYS, DARK):
         rows = [row for row, own in blank if own == kind]
         if rows:
-            names = ", ".join(dataset.ids[rows[:MAX_NAMED]].tolist()) + " …" * (len(rows) > MAX_NAMED)
             what = "so they may be empty or read wrong"
             if kind == DARK:
                 what = "so their values may have another range than was read (intensity: {window: [lo, hi]} says which)"
-            notes.append(f"{len(rows)} of {looked_at} pictures have {kind}, {what}: {names}")
+            notes.append(f"{len(rows)} of {looked_at} pictures have {kind}, {what}: {_name_rows(dataset, rows)}")
     return (*notes, *_describe_depths(dataset, blank, looked_at))
 
 
@@ -65,8 +64,12 @@ def _describe_depths(dataset: Dataset, found: Sequence[BlankRow], looked_at: int
         return ()
     counts = " and ".join(f"{len(rows)} by {bits} bits" for bits, rows in rows_of.items())
     rarest = min(rows_of, key=lambda bits: len(rows_of[bits]))
-    names = ", ".join(dataset.ids[rows_of[rarest][:MAX_NAMED]].tolist()) + " …" * (len(rows_of[rarest]) > MAX_NAMED)
     return (
         f"WARNING: of {looked_at} pictures {counts} were scaled, each by its own largest value, so one value is shown in several "
-        f"brightnesses (intensity: {{window: [0, {2 ** max(rows_of) - 1}]}} scales all alike); by {rarest} bits: {names}",
+        f"brightnesses (intensity: {{window: [0, {2 ** max(rows_of) - 1}]}} scales all alike); by {rarest} bits: "
+        f"{_name_rows(dataset, rows_of[rarest])}",
     )
+
+
+def _name_rows(dataset: Dataset, rows: Sequence[int]) -> str:
+    return ", ".join(dataset.ids[list(rows[:MAX_NAMED])].tolist()) + " …" * (len(rows) > MAX_NAMED)
