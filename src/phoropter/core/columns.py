@@ -158,7 +158,7 @@ def check_filled(values: Sequence[str], column: str, where: str | Callable[[int]
 
 def describe_missing_words(names: Iterable[str], what: str) -> tuple[str, ...]:
     """A note for names that other programs write for a missing value (`nan`, `None`, `<NA>`). what: `groups`"""
-    counts = Counter(name for name in names if name.casefold() in _MISSING_WORDS)
+    counts = Counter(name for name in names if is_missing_word(name))
     if not counts:
         return ()
     words = join_words([f"'{name}'" for name in sorted(counts)])
