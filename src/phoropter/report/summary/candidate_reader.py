@@ -205,7 +205,7 @@ class CandidateReader:
         name, labels, probabilities = self.metrics[0], ensemble.labels, ensemble.probabilities
         interval = bootstrap_interval(name, labels, probabilities, ensemble.groups)
         by_site = [] if ensemble.sites is None else score_by_group(name, labels, probabilities, ensemble.sites)
-        scores = self._compute_scores(LabelledProbabilities.from_arrays(labels, probabilities))
+        scores = self._compute_scores(ensemble.labelled)
         return ExternalTest(len(labels), len(externals), scores, interval, {score.group: score.value for score in by_site})
 
     def _stored_scores(self, record: Mapping[str, Any]) -> dict[str, float]:

@@ -12,7 +12,6 @@ from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.results.clinical.site_spread import SiteSpread, estimate_site_spread
 from phoropter.results.intervals.bootstrap_intervals import bootstrap_interval
 from phoropter.results.intervals.interval_rules import ConfidenceInterval
-from phoropter.results.metrics.sufficient_sums import LabelledProbabilities
 from phoropter.results.stats import compare
 from phoropter.results.stats.compare import CandidateScores, Design
 from phoropter.results.stats.pairs.answers import Comparison
@@ -80,6 +79,6 @@ def compare_on_unseen_sites(summary: StudySummary, answers: Mapping[str, Predict
     metric = summary.metrics[0]
     tested = []
     for name, found in answers.items():
-        value = summary.ranking_metric.compute_value(LabelledProbabilities.from_arrays(found.labels, found.probabilities))
+        value = summary.ranking_metric.compute_value(found.labelled)
         tested.append(CandidateScores(name, {("unseen", 0): value}, {("unseen", 0): found}, {("unseen", 0): 0}))
     return compare.compare_all_pairs(tested, metric, Design("one test set")) if len(tested) > 1 else []
