@@ -68,10 +68,9 @@ def test_features_equal_the_pooled_features_of_timm(name: str, side: int) -> Non
 
 
 @pytest.mark.parametrize("name", [*SMALL, "alexnet", "mobilenetv3_small_050"])
-def test_what_is_built_again_has_the_width_that_a_pass_measures(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_has_the_width_that_a_pass_measures(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is looked up without a pass where it can be no other, and measured where the pooling may make it another."""
-    first, measured = random(name, 64), list[int]()
-    spec = BackboneSpec(name=name, weights="random", size=64)
+    spec, measured = BackboneSpec(name=name, weights="random", size=64), list[int]()
     measure = backbones._infer_num_features
 
     def measure_and_note(backbone: BackboneModule) -> int:
@@ -79,10 +78,19 @@ def test_what_is_built_again_has_the_width_that_a_pass_measures(name: str, monke
         return measured[-1]
 
     monkeypatch.setattr(backbones, "_infer_num_features", measure_and_note)
+    first = backbones.build_backbone(spec, seed=0)
     again = backbones.build_backbone(spec, seed=0, again=first.build_record)
     assert not measured and again.num_features == first.num_features == measure(again)
-    averaged = backbones.build_backbone(spec.with_changes(pooling="average"), seed=0, again=first.build_record)
+    averaged = backbones.build_backbone(spec.with_changes(pooling="average"), seed=0)
     assert measured == [averaged.num_features]
+
+
+def test_a_width_that_timm_denies_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a timm whose network of this name is another than the one that was catalogued."""
+    entry = replace(catalog.find_architecture("test_resnet"), num_features=7)
+    ours = random("test_resnet", 64)
+    assert backbones._look_up_num_features(ours, catalog.find_architecture("test_resnet")) == ours.num_features
+    assert backbones._look_up_num_features(ours, entry) is None
 
 
 def test_what_is_built_again_at_a_side_that_does_not_work_is_refused() -> None:

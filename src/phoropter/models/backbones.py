@@ -163,10 +163,8 @@ def build_backbone(
     backbone.eval()
     if spec.custom is not None:
         backbone.num_features = _check_custom_features(backbone, spec.custom)
-    elif again is None or (known := _look_up_num_features(backbone, plan.architecture)) is None:
-        backbone.num_features = _infer_num_features(backbone)
     else:
-        backbone.num_features = known
+        backbone.num_features = _look_up_num_features(backbone, plan.architecture) or _infer_num_features(backbone)
     if reference is not None:
         backbone.pretrained_heads = heads
         _check_pretrained_heads(backbone, reference)
@@ -217,11 +215,13 @@ def _global_average_pool(body: Any, x: Tensor) -> Tensor:
 def _look_up_num_features(backbone: BackboneModule, entry: Architecture) -> int | None:
     """D, as the catalogue measured it; None where options, the pooling or the side may make it another, or do not work.
 
-    A pass on the meta device imports a part of torch, for longer than a network of usual size needs for an image. Only for
-    what is loaded from a bundle: D was measured when the network was first built, and the head's tensors must fit it.
+    A pass on the meta device imports a part of torch, for longer than a network of usual size needs for an image. None, too,
+    where timm says another width of the network it built than the one it had when the catalogue was made.
     """
     usual = backbone.pooling == "pooled" and not backbone.build_record.options and entry.accepts_side(backbone.side)
-    return entry.num_features if usual else None
+    said = [getattr(backbone.body, name, None) for name in ("head_hidden_size", "num_features")]
+    widths = [width for width in said if isinstance(width, int)]
+    return entry.num_features if usual and (not widths or entry.num_features in widths) else None
 
 
 def _infer_num_features(backbone: BackboneModule) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from phoropter import Backbone
 from phoropter.models import catalog, catalog_build
 from phoropter.models import classifier as classifiers
 from phoropter.models.classifier import Classifier
 from phoropter.models.spec import BackboneSpec, ClassifierSpec, FusionSpec
+from phoropter.training.costs import classifier_cost
 from phoropter.training.costs.classifier_cost import measure_cost
 
 
@@ -29,6 +31,33 @@ def test_the_cost_follows_the_side(name: str) -> None:
     found = measure_cost(build([name], 96), 96)
     assert found.macs == catalog_build.count_macs(model, 96)
     assert found.parameters == found.trainable == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "names", [["vit_tiny_patch16_224"], ["mobilenetv3_small_050", "test_vit"], ["swin_s3_tiny_224"], ["alexnet"]]
+)
+def test_an_image_on_the_processor_counts_what_the_meta_device_counts(names: list[str]) -> None:
+    """Attention is fused on the processor, with an operation that the counter does not know, and is so again afterwards."""
+    side = 224 if "swin_s3_tiny_224" in names else 96
+    ours, fused = build(names, side).eval(), torch.backends.cuda.flash_sdp_enabled()
+    assert classifier_cost._count_on_processor(ours, side) == classifier_cost._count_on_meta(ours, side) > 0
+    assert torch.backends.cuda.flash_sdp_enabled() == fused
+
+
+def test_what_would_be_slow_on_the_processor_and_what_nobody_knows_is_counted_on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = build(["test_vit"], 64)
+    assert classifier_cost._is_quick(quick)
+    monkeypatch.setattr(classifier_cost, "QUICK_MACS", 1e5)
+    assert not classifier_cost._is_quick(quick)
+    monkeypatch.setattr(classifier_cost, "QUICK_MACS", 4e9)
+    custom = Backbone(name="mine", build=lambda: torch.nn.Conv2d(3, 4, 3), width=4, input_size=32)
+    own = classifiers.build_classifier(
+        ClassifierSpec(
+            backbones=(BackboneSpec(name="mine", custom=custom, weights="random", size=32),), classes=("a", "b"), picture=32
+        ),
+        seed=0,
+    )
+    assert not classifier_cost._is_quick(own)
 
 
 def test_a_frozen_classifier_trains_only_its_head_and_measuring_cost_changes_nothing() -> None:

@@ -9,8 +9,11 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from phoropter.core.files import digest
+from phoropter.models.catalog import describe_backbone
 from phoropter.models.classifier import Classifier
 from phoropter.models.timm_compat import defer_compiler
+
+QUICK_MACS = 4e9  # a tenth of a second of a core
 
 
 @dataclass(frozen=True)
@@ -36,17 +39,48 @@ def measure_cost(classifier: Classifier, side: int) -> ClassifierCost:
 
 
 def _count_classifier_macs(classifier: Classifier, side: int) -> int | None:
-    """Multiply-adds of one image, by a pass on the meta device, which takes no arithmetic but some Python."""
-    named = (*classifier.named_parameters(), *classifier.named_buffers())
+    """Multiply-adds of one image, by a pass of it where that is quick, else on the meta device."""
     was = classifier.training
     classifier.eval()
     try:
-        with defer_compiler(), FlopCounterMode(display=False) as counter, torch.no_grad():
-            tensors = {n: t.detach().to("meta") for n, t in named}
-            functional_call(classifier, tensors, (torch.empty(2, 3, side, side, device="meta"),))
-        macs = counter.get_total_flops() // 2 // 2  # two pictures; a multiply-add is two operations
+        count = _count_on_processor if _is_quick(classifier) else _count_on_meta
+        macs = count(classifier, side)
     except Exception:
         macs = None  # a network whose forward reads values; the cost is only for a table
     finally:
         classifier.train(was)
     return macs or None
+
+
+def _is_quick(classifier: Classifier) -> bool:
+    """Whether a processor shows it an image in less time than the import takes that the meta device needs (half a second)."""
+    if any(p.device.type != "cpu" for p in classifier.parameters()):
+        return False
+    total = 0.0
+    for spec, branch in zip(classifier.spec.backbones, classifier.branches, strict=True):
+        entry = describe_backbone(spec)
+        if entry.macs is None:
+            return False
+        total += entry.macs * (branch.side / entry.side) ** 2
+    return total <= QUICK_MACS
+
+
+def _count_on_processor(classifier: Classifier, side: int) -> int:
+    """By a pass of a black image, with attention written out: the counter does not know the fused one of the processor."""
+    fused = torch.backends.cuda.flash_sdp_enabled()
+    torch.backends.cuda.enable_flash_sdp(False)  # despite its place in torch, the processor's obeys it too
+    try:
+        with defer_compiler(), FlopCounterMode(display=False) as counter, torch.no_grad():
+            classifier(torch.zeros(1, 3, side, side))
+    finally:
+        torch.backends.cuda.enable_flash_sdp(fused)
+    return counter.get_total_flops() // 2  # a multiply-add is two operations
+
+
+def _count_on_meta(classifier: Classifier, side: int) -> int:
+    """By a pass of two images on the meta device, which takes no arithmetic but some Python, and the import of SymPy."""
+    named = (*classifier.named_parameters(), *classifier.named_buffers())
+    with defer_compiler(), FlopCounterMode(display=False) as counter, torch.no_grad():
+        tensors = {n: t.detach().to("meta") for n, t in named}
+        functional_call(classifier, tensors, (torch.empty(2, 3, side, side, device="meta"),))
+    return counter.get_total_flops() // 2 // 2
