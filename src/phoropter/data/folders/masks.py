@@ -34,14 +34,19 @@ _OTHER_MASK_NAMES = frozenset(
         "segs",
         "contour",
         "contours",
+        "manual",
     ]
 )
+_ANNOTATOR = r"(?:1st|2nd|3rd)[ _-]?(?:manual|ho)|manual[ _-]?[1-3]"  # retinal vessels by several people: DRIVE, HRF, CHASE_DB1
+_GROUND_TRUTH = "groundtruth"  # also among other words: ISIC2018_Task1_Training_GroundTruth
 _PREVIEW_NAMES = frozenset({"thumbnail", "thumbnails", "thumb", "thumbs", "preview", "previews", "overlay", "overlays"})
 _PREVIEW_HINT = re.compile(r"thumb|preview|overlay", re.IGNORECASE)
-_MASK_HINT = re.compile(rf"mask|seg|truth|gt|label|annot|superpix|contour|{_PREVIEW_HINT.pattern}", re.IGNORECASE)
+_MASK_HINT = re.compile(
+    rf"mask|seg|truth|gt|label|annot|superpix|contour|attribute|1st|2nd|3rd|manual|{_PREVIEW_HINT.pattern}", re.IGNORECASE
+)
 _MASK_SUFFIX = re.compile(
     r"(.+?)[ _.-]*[_ .-](?:masks?|seg|segmentation|ground_?truth|gt|labels?|annotations?|superpixels|contours?"
-    r"|thumb(?:nail)?s?|previews?|overlays?)(?:[ _.-]?\d+)?",
+    rf"|attribute(?:_[a-z]+)+|{_ANNOTATOR}|thumb(?:nail)?s?|previews?|overlays?)(?:[ _.-]?\d+)?",
     re.IGNORECASE,
 )
 
@@ -100,11 +105,15 @@ def _find_mask_folders(paths: list[PathParts]) -> set[PathParts]:
 def _belongs_to_images(folder: PathParts, siblings: Iterable[PathParts], stems: dict[PathParts, set[str]]) -> bool:
     words = set(split_name_words(folder[-1]))
     rest = words - _MASK_WORDS
+    certain = bool(words & _MASK_WORDS) or _is_annotator_name(folder[-1])
     for sibling in siblings:
         named = sibling[-1].lower() in IMAGE_WORDS or (
             rest and rest == set(split_name_words(sibling[-1])) and bool(find_split_word(sibling[-1]) or rest & IMAGE_WORDS)
         )
-        if named and (words & _MASK_WORDS or _share_names(stems[folder], stems[sibling])):
+        own, pictures = stems[folder], stems[sibling]
+        if named and (certain or _share_names(own, pictures)):
+            return True
+        if _is_ground_truth_name(folder[-1]) and _share_names(own - pictures, pictures):  # equal names may be two classes
             return True
     return bool(stems[folder[:-1]]) and _share_names(stems[folder], stems[folder[:-1]])
 
@@ -117,7 +126,16 @@ def _share_names(masks: set[str], pictures: set[str]) -> bool:
 
 def _is_mask_name(name: str) -> bool:
     words = split_name_words(name)
-    return bool(_MASK_WORDS & set(words)) or "".join(words) in _OTHER_MASK_NAMES | _PREVIEW_NAMES
+    known = bool(_MASK_WORDS & set(words)) or "".join(words) in _OTHER_MASK_NAMES | _PREVIEW_NAMES
+    return known or _is_ground_truth_name(name) or _is_annotator_name(name)
+
+
+def _is_ground_truth_name(name: str) -> bool:
+    return _GROUND_TRUTH in "".join(split_name_words(name))
+
+
+def _is_annotator_name(name: str) -> bool:
+    return re.fullmatch(_ANNOTATOR, name, re.IGNORECASE) is not None
 
 
 def _strip_suffix(name: str) -> str:
