@@ -52,6 +52,35 @@ def test_places_keep_gaps_and_forgive_jitter() -> None:
     assert place_lines(column, "time", 50.0, "a.csv", name_line, "time").tolist() == [0, 1, 2, 10, 11]
 
 
+@pytest.mark.parametrize("missing", [0, 1, 30])
+@pytest.mark.parametrize("share", [0.12, 0.2])
+def test_jitter_below_half_a_sample_is_no_gap(share: float, missing: int) -> None:
+    """A normal jitter of 12 % makes a step beyond one and a half samples in every few hundred lines."""
+    rng = np.random.default_rng(0)
+    places = np.arange(5000)
+    places[2500:] += missing
+    seconds = (places + np.clip(rng.normal(0, share, 5000), -0.45, 0.45)) / 50
+    column = pd.Series(np.sort(seconds))
+    assert (np.diff(column) > 1.5 / 50).sum() > (missing > 0)
+    np.testing.assert_array_equal(place_lines(column, "time", 50.0, "a.csv", name_line, "time"), places)
+
+
+def test_a_late_line_is_no_gap() -> None:
+    seconds = np.arange(100) / 50
+    seconds[40] += 0.018
+    assert place_lines(pd.Series(seconds), "time", 50.0, "a.csv", name_line, "time")[-1] == 99
+
+
+@pytest.mark.parametrize(
+    ("share", "rate_hz", "message"), [(0.12, 51.0, "apart"), (0.12, 100.0, "apart"), (0.49, 50.0, "irregular")]
+)
+def test_jittered_times_that_contradict_the_rate_or_hide_gaps_are_refused(share: float, rate_hz: float, message: str) -> None:
+    places = np.arange(2000) + np.arange(2000) // 100  # a sample is missing after each hundred
+    seconds = np.sort(places + np.random.default_rng(1).uniform(-share, share, 2000)) / 50
+    with pytest.raises(DataError, match=message):
+        place_lines(pd.Series(seconds), "time", rate_hz, "a.csv", name_line, "time")
+
+
 def test_a_counter_of_text_is_refused() -> None:
     with pytest.raises(DataError, match="column 'index' counts samples and should hold numbers, came 'a'"):
         place_lines(pd.Series(["a", "b"]), "index", 50.0, "a.csv", name_line, "counter")

@@ -57,6 +57,8 @@ _DATES = (
 )
 _DAY_S = 86400.0
 RATE_TOLERANCE = 5e-3
+JITTER_LINES = 16  # over which late and early lines even out
+MAX_JITTER = 0.3  # of a sample, in three quarters of the lines: beyond it a gap of one sample cannot be told from a late line
 MIN_RISING_LINES = 20
 MIN_EVEN_SHARE = 0.9  # of the steps of a column that rises as times of another rate do, but for jumps
 
@@ -223,7 +225,7 @@ def _join_clock_parts(clock: pd.DataFrame, elapsed: pd.DataFrame, minutes_first:
 def _place_on_grid(
     seconds: NDArray[np.float64], rate_hz: float, where: str, name_line: Callable[[int], str]
 ) -> NDArray[np.int64]:
-    """(N,) seconds → (N,) places; a step of more than one and a half samples is a gap."""
+    """(N,) seconds → (N,) places; a step of more than one and a half samples, after which the lines stay late, is a gap."""
     if not np.isfinite(seconds).all():
         raise DataError(f"{where} {name_line(int(np.flatnonzero(~np.isfinite(seconds))[0]))}: its time is missing")
     if len(seconds) < 2:
@@ -237,19 +239,57 @@ def _place_on_grid(
         )
     if (steps == 0).any():
         return _place_coarse_times(seconds, rate_hz, where, name_line(int(np.flatnonzero(steps == 0)[0]) + 1))
-    median = float(np.sort(steps)[(len(steps) - 1) // 2])
-    usual = steps[np.abs(steps - median) <= 0.5 * median]
-    step = float(usual.mean())
-    if abs(step * rate_hz - 1) > max(RATE_TOLERANCE, 0.5 / len(usual)):
+    _check_rate(seconds, rate_hz, where)
+    places = _count_places(seconds, rate_hz)
+    span, gaps = (seconds[-1] - seconds[0]) * rate_hz, int((np.diff(places) > 1).sum())
+    uncertain = gaps and _measure_jitter((seconds - seconds[0]) * rate_hz - places) > MAX_JITTER
+    if uncertain or abs(places[-1] - span) > 1 + RATE_TOLERANCE * span + 0.5 * gaps:
+        raise DataError(f"{where}: its times are irregular ({len(seconds)} lines in {span / rate_hz:g} s): resample the table")
+    check_filled_length(int(places[-1]) + 1, len(places), where)
+    return places
+
+
+def _check_rate(seconds: NDArray[np.float64], rate_hz: float, where: str) -> None:
+    """Raises DataError unless the lines are as far apart as the rate says, from line to line or over JITTER_LINES lines."""
+    means = [_mean_step(seconds, lag) for lag in (1, min(JITTER_LINES, len(seconds) // 4)) if lag]
+    if all(abs(step * rate_hz - 1) > max(RATE_TOLERANCE, 0.5 / count) for step, count in means):
+        step, _ = means[0]
         raise DataError(
             f"{where}: its times are {step:.6g} s apart, which are {1 / step:.4g} Hz, and rate_hz is {rate_hz:g}: {_CORRECT}"
         )
-    places = np.concatenate([[0], np.cumsum(np.where(steps * rate_hz > 1.5, np.rint(steps * rate_hz), 1.0))])
-    span = (seconds[-1] - seconds[0]) * rate_hz
-    if abs(places[-1] - span) > 1 + RATE_TOLERANCE * span + 0.5 * int((steps * rate_hz > 1.5).sum()):
-        raise DataError(f"{where}: its times are irregular ({len(seconds)} lines in {span / rate_hz:g} s): resample the table")
-    check_filled_length(int(places[-1]) + 1, len(places), where)
-    return places.astype(np.int64)
+
+
+def _mean_step(seconds: NDArray[np.float64], lag: int) -> tuple[float, int]:
+    """The mean time from one line to the next, taken over `lag` lines where these hold no gap, and in how many places it was."""
+    steps = (seconds[lag:] - seconds[:-lag]) / lag
+    median = float(np.sort(steps)[(len(steps) - 1) // 2])
+    usual = steps[np.abs(steps - median) <= 0.5 * median / lag]
+    return float(usual.mean()), len(usual)
+
+
+def _count_places(seconds: NDArray[np.float64], rate_hz: float) -> NDArray[np.int64]:
+    """(N,) ascending seconds → (N,) places. After a gap all lines are late; after a line that jitter made late they are not."""
+    late = (seconds - seconds[0]) * rate_hz - np.arange(len(seconds))  # in samples, behind a grid without gaps
+    forward = np.ones(len(seconds), np.int64)
+    forward[0] = 0
+    steps = np.diff(seconds) * rate_hz
+    clear_gaps = np.append(np.flatnonzero(steps > 1.75), len(steps))
+    first = 0  # line after the last gap
+    for at in np.flatnonzero(steps > 1.5):
+        following = clear_gaps[np.searchsorted(clear_gaps, at + 1)]
+        before = np.median(late[max(first, at + 1 - JITTER_LINES) : at + 1])
+        after = np.median(late[at + 1 : min(following, at + JITTER_LINES) + 1])
+        if (step := int(np.rint(1 + after - before))) > 1:
+            forward[at + 1], first = step, at + 1
+    return np.cumsum(forward)
+
+
+def _measure_jitter(late: NDArray[np.float64]) -> float:
+    """The lateness of a line beside the mean of its neighbours that three quarters of the lines keep to, in samples."""
+    if len(late) < JITTER_LINES:
+        return 0.0
+    level = np.convolve(late, np.full(JITTER_LINES, 1 / JITTER_LINES), "valid")
+    return float(np.quantile(np.abs(late[JITTER_LINES // 2 :][: len(level)] - level), 0.75))
 
 
 def _place_coarse_times(seconds: NDArray[np.float64], rate_hz: float, where: str, line: str) -> NDArray[np.int64]:
