@@ -1,12 +1,13 @@
-"""From the command to the metrics and the page: `phoropter run` against timm's own train.py, both from JPEG files.
+"""From the command to the metrics and the page: `phoropter run` against timm's own train.py or AutoGluon, all from JPEG files.
 
-    python benchmarks/end_to_end.py --timm PATH [PICTURES, default 2000] [--only NETWORK]
+    python benchmarks/end_to_end.py (--timm PATH | --autogluon PYTHON) [PICTURES, default 2000] [--only NETWORK]
 
-PATH is a checkout of pytorch-image-models. Each side is one command in a process of its own: two epochs over four fifths of the
-pictures (AdamW, cosine rate, resizing and flip, batch 32, random weights), and one fifth is judged. Ours reads the files, decodes
-them once, trains, predicts, and writes run folder, leaderboard, figures and page (`split: predefined`); the script reads them in
-every epoch, validates after the last one and writes a summary and a checkpoint. Processor seconds on one thread, imports and
-all; our cache is empty in every turn.
+PATH is a checkout of pytorch-image-models, PYTHON that of an environment with autogluon.multimodal. Each side is one command in a
+process of its own: two epochs over four fifths of the pictures (AdamW, cosine rate, resizing and flip, batch 32, random weights),
+and one fifth is judged. Ours reads the files, decodes them once, trains, predicts, and writes run folder, leaderboard, figures
+and page (`split: predefined`); the script reads them in every epoch, validates after the last one and writes a summary and a
+checkpoint. AutoGluon reads them in every epoch, too, validates after each and keeps the best (_autogluon.py). Processor seconds
+on one thread, imports and all; our cache is empty in every turn.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+from _autogluon import AutoGluon
 from _pictures import CLASSES, folder_of
 from _sides import Turns, one_thread, row, write
 from _timm_script import Script, script_in
 
 GOALS = (("mobilenetv3_small_100", 96, 1.4), ("vit_tiny_patch16_224", 96, 1.1), ("resnet18", 64, 1.0))
+Other = Callable[[str, int, Path, Path], Callable[[Path], float]]  # network, side, pictures, a folder → seconds spent on parts
 BATCH, EPOCHS, TURNS, JUDGED = 32, 2, 3, 5  # every fifth picture is judged
 STUDY = """\
 name: end-to-end
@@ -67,8 +70,7 @@ def spend_on_study(folder: Path, name: str, side: int) -> float:
     return ended.children_user + ended.children_system - began.children_user - began.children_system
 
 
-def measured(checkout: Path, count: int, only: str | None) -> Iterator[dict[str, Any]]:
-    file = script_in(checkout)
+def measured(other: Other, count: int, only: str | None, against: str) -> Iterator[dict[str, Any]]:
     for name, side, goal in GOALS:
         if only not in (None, name):
             continue
@@ -76,26 +78,38 @@ def measured(checkout: Path, count: int, only: str | None) -> Iterator[dict[str,
             folder = Path(at)
             pictures = folder_of("intel.tar", count, (100, 100), folder / "pictures")
             lay_out_parts(pictures, folder)
-            script = Script(file, name, side, BATCH, CLASSES, pictures, folder / "timm", EPOCHS)
+            spend = other(name, side, pictures, folder / "other")
             seconds = []
             for turn in range(TURNS):
                 if turn % 2:
-                    theirs = script.spend_on(folder / "theirs")
+                    theirs = spend(folder / "theirs")
                     seconds.append((spend_on_study(folder, name, side), theirs))
                 else:
-                    seconds.append((spend_on_study(folder, name, side), script.spend_on(folder / "theirs")))
-            claim = f"two epochs of {name} at {side} px over {count:,} pictures, from the command to metrics and page"
-            yield row(claim, Turns(tuple(a for a, _ in seconds), tuple(b for _, b in seconds)), goal)
+                    seconds.append((spend_on_study(folder, name, side), spend(folder / "theirs")))
+            claim = f"two epochs of {name} at {side} px over {count:,} pictures, from the command to metrics and page{against}"
+            yield row(claim, Turns(tuple(a for a, _ in seconds), tuple(b for _, b in seconds)), None if against else goal)
 
 
 def main() -> None:
     one_thread(__file__)
-    parser = argparse.ArgumentParser(description="From the command to metrics and page, ours and timm's train.py.")
+    parser = argparse.ArgumentParser(description="From the command to metrics and page, ours and timm's train.py or AutoGluon.")
     parser.add_argument("pictures", nargs="?", type=int, default=2000, help="of both parts (default 2000)")
-    parser.add_argument("--timm", type=Path, metavar="PATH", required=True, help="a checkout of pytorch-image-models")
+    side = parser.add_mutually_exclusive_group(required=True)
+    side.add_argument("--timm", type=Path, metavar="PATH", help="a checkout of pytorch-image-models")
+    side.add_argument("--autogluon", type=Path, metavar="PYTHON", help="of an environment with autogluon.multimodal")
     parser.add_argument("--only", metavar="NETWORK", help="one of the networks")
     asked = parser.parse_args()
-    write("end_to_end", measured(asked.timm, asked.pictures, asked.only))
+
+    def by_script(name: str, side: int, pictures: Path, at: Path) -> Callable[[Path], float]:
+        return Script(script_in(asked.timm), name, side, BATCH, CLASSES, pictures, at, EPOCHS).spend_on
+
+    def by_autogluon(name: str, side: int, pictures: Path, at: Path) -> Callable[[Path], float]:
+        return AutoGluon(asked.autogluon, name, side, BATCH, at, EPOCHS).spend_on
+
+    if asked.timm:
+        write("end_to_end", measured(by_script, asked.pictures, asked.only, ""))
+    else:
+        write("end_to_end_autogluon", measured(by_autogluon, asked.pictures, asked.only, ", against AutoGluon"))
 
 
 if __name__ == "__main__":

@@ -67,14 +67,14 @@ def _is_quick(classifier: Classifier) -> bool:
 
 def _count_on_processor(classifier: Classifier, side: int) -> int:
     """By a pass of a black image, with attention written out: the counter does not know the fused one of the processor."""
-    fused = torch.backends.cuda.flash_sdp_enabled()
+    fused: bool = torch.backends.cuda.flash_sdp_enabled()  # type: ignore[no-untyped-call]
     torch.backends.cuda.enable_flash_sdp(False)  # despite its place in torch, the processor's obeys it too
     try:
         with defer_compiler(), FlopCounterMode(display=False) as counter, torch.no_grad():
             classifier(torch.zeros(1, 3, side, side))
     finally:
         torch.backends.cuda.enable_flash_sdp(fused)
-    return counter.get_total_flops() // 2  # a multiply-add is two operations
+    return int(counter.get_total_flops()) // 2  # a multiply-add is two operations
 
 
 def _count_on_meta(classifier: Classifier, side: int) -> int:
@@ -83,4 +83,4 @@ def _count_on_meta(classifier: Classifier, side: int) -> int:
     with defer_compiler(), FlopCounterMode(display=False) as counter, torch.no_grad():
         tensors = {n: t.detach().to("meta") for n, t in named}
         functional_call(classifier, tensors, (torch.empty(2, 3, side, side, device="meta"),))
-    return counter.get_total_flops() // 2 // 2
+    return int(counter.get_total_flops()) // 2 // 2

@@ -1,0 +1,77 @@
+"""Run by the Python of an environment with AutoGluon MultiModal: it trains one network on a folder's parts, and nothing else.
+
+    PYTHON _autogluon_fit.py FOLDER NETWORK SIDE BATCH EPOCHS OUT
+
+FOLDER has `train` and `validation` with a folder of JPEG files for each class. Told as timm's script is (_timm_script.py): AdamW
+with one rate and a cosine, no warm-up, resizing to a square and flip, float32, the validation after each epoch, the best
+checkpoint. The rest is as it comes. Weights are random on both sides; they change no time.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# torchvision whose compiled operators do not load would not be imported; nothing here calls them.
+try:
+    import torchvision  # noqa: F401
+except RuntimeError:
+    for module in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        del sys.modules[module]
+    declared = torch.library.Library("torchvision", "DEF")
+    for operator in ("nms", "qnms"):
+        declared.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+import pandas as pd
+from autogluon.multimodal import MultiModalPredictor
+from autogluon.multimodal.models import timm_image
+
+
+def list_pictures(part: Path) -> pd.DataFrame:
+    return pd.DataFrame([{"image": str(file), "label": file.parent.name} for file in sorted(part.rglob("*.jpg"))])
+
+
+def main() -> None:
+    folder, name, out = Path(sys.argv[1]), sys.argv[2], sys.argv[6]
+    side, batch, epochs = (int(word) for word in sys.argv[3:6])
+    make = timm_image.create_model
+    own: dict[str, Any] = {"pretrained_cfg_overlay": {"input_size": (3, side, side)}}
+    if name.startswith("vit"):
+        own["img_size"] = side
+
+    def make_random(checkpoint: str, pretrained: bool = True, **given: Any) -> Any:
+        return make(checkpoint, pretrained=False, **{**own, **given})
+
+    timm_image.create_model = make_random
+    predictor = MultiModalPredictor(label="label", problem_type="multiclass", path=out, verbosity=0)
+    predictor.fit(
+        list_pictures(folder / "train"),
+        tuning_data=list_pictures(folder / "validation"),
+        hyperparameters={
+            "model.names": ["timm_image"],
+            "model.timm_image.checkpoint_name": name,
+            "model.timm_image.image_size": side,
+            "model.timm_image.train_transforms": ["resize_to_square", "random_horizontal_flip"],
+            "model.timm_image.val_transforms": ["resize_to_square"],
+            "env.num_gpus": 0,
+            "env.batch_size": batch,
+            "env.per_gpu_batch_size": batch,
+            "env.num_workers": 0,
+            "env.num_workers_inference": 0,
+            "env.precision": 32,
+            "optim.max_epochs": epochs,
+            "optim.val_check_interval": 1.0,
+            "optim.lr_choice": "single_stage",
+            "optim.weight_decay": 0.05,
+            "optim.warmup_steps": 0.0,
+            "optim.top_k": 1,
+            "optim.top_k_average_method": "best",
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
