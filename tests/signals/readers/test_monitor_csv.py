@@ -23,6 +23,7 @@ CLOCKS = {
     "milliseconds": ("Time (ms)", [str(4 * i) for i in range(20)], 250.0),
     "dates": ("timestamp", [f"2024-03-31 01:59:{50 + i / 2:06.3f}"[:-1] for i in range(19)], 2.0),
     "clock": ("Uhrzeit", [f"{h:02d}:{m:02d}:{s:02d}" for h, m in ((23, 59), (0, 0)) for s in range(60)], 1.0),
+    "twelve hours": ("Time", [f"{11 + m // 60}:{m % 60:02d}:{s:02d} {'AP'[m // 60]}M" for m in (59, 60) for s in range(60)], 1.0),
     "abbreviated": ("Zeit [Sek.]", [f"{i / 50:.2f}" for i in range(20)], 50.0),
     "minutes": ("time [min]", [f"{i / 3000:.7f}" for i in range(500)], 50.0),
     "microseconds": ("time_us", [str(20000 * i) for i in range(20)], 50.0),

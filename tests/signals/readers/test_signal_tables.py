@@ -63,6 +63,7 @@ def test_every_dialect_gives_the_same_samples(tmp_path: Path, separator: str, de
         ("0.0\n0.5\n1.0\n", r"line 1: expected the names of the channels in the first line, came numbers \(0\.0\)"),
         ("0,0;0,5\n0,02;1,0\n", r"line 1: expected the names of the channels"),
         ("10:15:02,0.5\n10:15:03,1.0\n", r"line 1: expected the names of the channels"),
+        ("10:15:02 PM,0.5\n10:15:03 PM,1.0\n", r"line 1: expected the names of the channels"),
         ("2024-05-01 10:15:02;5\n2024-05-01 10:15:03;6\n", r"line 1: expected the names of the channels"),
         ("time,ECG\n0.0,1\n0.02,1,5\n", r"line 3: expected 2 cells as in the header \(time, ECG\), came 3"),
         ("time,ECG\n0.0,1,5\n0.02,1,5\n", r"line 2: expected 2 cells as in the header .* came 3 \(numbers with a decimal comma"),

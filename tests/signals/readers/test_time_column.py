@@ -47,6 +47,28 @@ def test_a_clock_passes_midnight() -> None:
     assert np.diff(seconds).tolist() == [0.5, 0.5]
 
 
+@pytest.mark.parametrize(
+    ("texts", "seconds"),
+    [
+        (["11:59:59 AM", "12:00:00 PM", "12:00:01 PM", "1:00:00 PM"], [43199, 43200, 43201, 46800]),
+        (["11:59:59.5 p.m.", "12:00:00.0 a.m."], [86399.5, 86400]),
+        (["10:15PM", "10:16PM"], [80100, 80160]),
+        (["5/1/2024 11:59:59\u202fPM", "5/2/2024 12:00:00\u202fAM"], [0, 1]),
+        (["2024-05-01 12:59:59 PM", "2024-05-01 01:00:00 PM"], [0, 1]),
+    ],
+)
+def test_times_of_twelve_hours_are_read_by_am_and_pm(texts: list[str], seconds: list[float]) -> None:
+    np.testing.assert_allclose(parse_clock(texts, "time", "a.csv", name_line), seconds, atol=1e-9)
+
+
+@pytest.mark.parametrize("second", ["10:15:03", "13:15:03 PM", "0:15:03 AM"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_am_or_pm_in_some_lines_only_is_refused(second: str, swapped: bool) -> None:
+    texts = ["10:15:02 AM", second][:: -1 if swapped else 1]
+    with pytest.raises(DataError, match=f"from 1:00 to 12:59 with AM or PM, as other lines have it, came '{second}'"):
+        parse_clock(texts, "time", "a.csv", name_line)
+
+
 def test_places_keep_gaps_and_forgive_jitter() -> None:
     column = pd.Series([0.0, 0.021, 0.039, 0.2, 0.22])
     assert place_lines(column, "time", 50.0, "a.csv", name_line, "time").tolist() == [0, 1, 2, 10, 11]

@@ -38,7 +38,7 @@ MISSING_CELLS = ("", "-", "--", "---")
 _NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?")
 # Numbers that no program reads as such: 1.005,5 and 1'005.5, 97 %, a typographic minus.
 _WRITTEN_NUMBER = re.compile(r"[-+−–]?(\d{1,3}([.,'’\s]\d{3})*|\d+)([.,]\d+)?\s*%?")
-_CLOCK_OR_DATE = re.compile(r"[\d.:/\-T ]*\d:\d\d[\d.:,Z+ ]*")
+_CLOCK_OR_DATE = re.compile(r"[\d.:/\-T ]*\d:\d\d[\d.:,Z+ ]*(?:[ap]\.?m\.?)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The time column of a table of samples: which one it is, its times in seconds, and the place of each line on a regular grid.
 
-Times are numbers (seconds, or the unit in the header), clock times such as 10:15:02.5, or dates. A clock that passes midnight
-goes on. A column such as `index` or `sample` counts samples.
+Times are numbers (seconds, or the unit in the header), clock times such as 10:15:02.5 or 10:15:02 PM, or dates. A clock that
+passes midnight goes on. A column such as `index` or `sample` counts samples.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ _GUESSED_UNITS = (1.0, 1e-3, 1e-6, 1e-9)
 _HEADER = re.compile(r"^(.*?)\s*(?:\[([^\]]*)\]|\(([^)]*)\))?$")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}(?:[.,]\d+)?))?")
 _ELAPSED = re.compile(r"(\d+):(\d{2}[.,]\d+)")  # minutes and seconds, as PhysioNet's tools write the first hour
+_TWELVE_HOURS = re.compile(r"(?<!\d)(0?[1-9]|1[0-2])(:\d{2}(?::\d{2}(?:[.,]\d+)?)?)\s*([ap])\.?m(?:\.|\b)", re.IGNORECASE)
 _MINUTES_FORM = re.compile(r"m{1,2}:s{1,2}\b.*", re.IGNORECASE)
 _QUOTES = "'[] "  # around the times of PhysioNet's exports
 _DATES = (
@@ -183,7 +184,7 @@ def _parse_clock(column: pd.Series[Any], where: str, name_line: Callable[[int], 
 
     if is_datetime64_any_dtype(column) or is_timedelta64_dtype(column):
         return np.asarray((column - column.iloc[0]).dt.total_seconds(), np.float64)
-    texts = column.astype("string").str.strip(_QUOTES)
+    texts = _write_24_hours(column.astype("string").str.strip(_QUOTES), where, name_line)
     clock, elapsed = texts.str.extract(f"^{_CLOCK.pattern}$"), texts.str.extract(f"^{_ELAPSED.pattern}$")
     if (clock[0].notna() | elapsed[0].notna()).all():
         return _join_clock_parts(clock, elapsed, _MINUTES_FORM.fullmatch(split_unit(cell)[1]) is not None)
@@ -198,6 +199,21 @@ def _parse_clock(column: pd.Series[Any], where: str, name_line: Callable[[int], 
     row = int(np.flatnonzero(~known.to_numpy())[0]) if not known.all() else 0
     came = "an empty cell" if pd.isna(texts.iloc[row]) else repr(str(texts.iloc[row]))
     raise DataError(f"{where} {name_line(row)}: expected a time as seconds, 10:15:02.5 or 2024-05-01 10:15:02, came {came}")
+
+
+def _write_24_hours(texts: pd.Series[Any], where: str, name_line: Callable[[int], str]) -> pd.Series[Any]:
+    """Times with AM or PM by the hours of the day. Raises DataError where only some have it: 10:15 might be either."""
+    written = texts.str.replace(
+        _TWELVE_HOURS, lambda found: f"{int(found[1]) % 12 + 12 * (found[3] in 'pP'):02d}{found[2]}", regex=True
+    )
+    as_it_was = (written == texts).fillna(False).to_numpy(bool)
+    if as_it_was.any() and int(as_it_was.sum()) < int(texts.notna().sum()):
+        row = int(np.flatnonzero(as_it_was)[0])
+        raise DataError(
+            f"{where} {name_line(row)}: expected a time from 1:00 to 12:59 with AM or PM, as other lines have it, came "
+            f"{str(texts.iloc[row])!r}"
+        )
+    return written
 
 
 def _join_clock_parts(clock: pd.DataFrame, elapsed: pd.DataFrame, minutes_first: bool) -> NDArray[np.float64]:
@@ -275,7 +291,7 @@ def _count_places(seconds: NDArray[np.float64], rate_hz: float) -> NDArray[np.in
     steps = np.diff(seconds) * rate_hz
     clear_gaps = np.append(np.flatnonzero(steps > 1.75), len(steps))
     first = 0  # line after the last gap
-    for at in np.flatnonzero(steps > 1.5):
+    for at in np.flatnonzero(steps > 1.5).tolist():
         following = clear_gaps[np.searchsorted(clear_gaps, at + 1)]
         before = np.median(late[max(first, at + 1 - JITTER_LINES) : at + 1])
         after = np.median(late[at + 1 : min(following, at + JITTER_LINES) + 1])
