@@ -60,6 +60,12 @@ def test_an_export_with_decimal_commas_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(recording.channel("HR"), np.array([70.5, 71, np.nan], np.float32))
 
 
+def test_a_count_of_lines_and_a_date_are_no_channels(tmp_path: Path) -> None:
+    lines = [f"{i},2024-05-01,{i / 50:.2f},{i % 3}" for i in range(20)]
+    (tmp_path / "a.csv").write_text("\n".join([",date,time [s],II [mV]", *lines]) + "\n")
+    assert read_export(tmp_path / "a.csv").channels == ("II",)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

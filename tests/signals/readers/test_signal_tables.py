@@ -223,6 +223,16 @@ def test_an_index_that_says_nothing_of_time_is_none(tmp_path: Path, index: pd.In
     assert (found.channels, found.notes, found.length) == (("ECG",), (), 40)
 
 
+@pytest.mark.parametrize("index", [pd.Index(range(20)), pd.Index(SECONDS[:20] + 1), pd.to_timedelta(SECONDS[:20], unit="s")])
+def test_frames_that_were_joined_with_their_index_are_named_so(tmp_path: Path, index: pd.Index) -> None:
+    frame = pd.DataFrame({"ECG": VALUES[:20]}, index=index)
+    pd.concat([frame, frame]).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"line 21: the index .* goes back from .*, as where frames were joined: split"):
+        read_signal_table(tmp_path / "a.parquet", 50.0)
+    pd.concat([frame, frame]).to_parquet(tmp_path / "a.parquet", index=False)
+    assert read_signal_table(tmp_path / "a.parquet", 50.0).length == 40
+
+
 def test_checksums_of_a_parquet_file_are_compared(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pd.DataFrame({"ECG": VALUES}).to_parquet(path, write_page_checksum=True, compression=None, use_dictionary=False)

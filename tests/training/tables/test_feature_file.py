@@ -30,6 +30,18 @@ def test_every_number_is_a_feature_but_for_what_places_a_row(tmp_path: Path, nam
     np.testing.assert_allclose(values, VALUES, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["f.csv", "again.csv", "f.parquet"])
+def test_the_index_of_a_data_frame_is_no_feature(tmp_path: Path, name: str) -> None:
+    """It counts the rows, which may stand in the order of their classes."""
+    if name == "f.parquet":
+        FRAME.to_parquet(tmp_path / name)
+    else:
+        FRAME.to_csv(tmp_path / name)
+    if name == "again.csv":
+        pd.read_csv(tmp_path / name, dtype=str).to_csv(tmp_path / name, index=False)
+    assert read(tmp_path / name)[1] == ["a", "b", "c"]
+
+
 def test_an_npz_holds_them_as_one_array(tmp_path: Path) -> None:
     np.savez(tmp_path / "f.npz", id=DATASET.ids[::-1], features=VALUES[::-1])
     np.testing.assert_allclose(read(tmp_path / "f.npz")[0], VALUES, rtol=1e-6)

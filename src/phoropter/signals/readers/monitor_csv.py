@@ -58,7 +58,8 @@ def read_export(path: Path) -> Recording:
     """A CSV export → its recording; id and subject are the file's name. Raises DataError naming the line that cannot be used."""
     names, units, rows = _read_cells(path)
     at = next((i for i, name in enumerate(names) if column_kind(name) == "time"), None)
-    if at is None or len(names) < 2:
+    channels = [i for i, name in enumerate(names) if i != at and not column_kind(name, first=i == 0)]  # no count, no date
+    if at is None or not channels:
         raise DataError(f"{path}: expected a column called time and at least one channel, there are {', '.join(names)}")
     cell, first = f"{names[at]} [{units[at]}]" if units[at] else names[at], rows[0][1][at]
     if is_clock(first) or not (_is_number(first) or _parse_date(first)):
@@ -67,7 +68,6 @@ def read_export(path: Path) -> Recording:
         unit_s = _find_unit(cell, first, path)
         seconds = np.array([_parse_time(row[at], unit_s, f"{path} line {line}") for line, row in rows])
     index, rate_hz = _derive_sampling_grid(seconds, path)
-    channels = [i for i in range(len(names)) if i != at]
     samples = np.full((len(channels), int(index[-1]) + 1), np.nan, np.float32)
     for place, (line, row) in zip(index.tolist(), rows, strict=True):
         samples[:, place] = [_parse_sample(row[i], f"{path} line {line}, {names[i]}") for i in channels]

@@ -222,6 +222,8 @@ def _read_parquet_table(path: Path) -> _Table:
         raise DataError(f"{path}: {size} are more than the {MAX_VALUES} numbers that are read: split it")
     frame = pd.read_parquet(path, page_checksum_verification=True)  # where the file has checksums
     name = _name_index(frame.index)
+    if name and not frame.index.name:
+        _check_index(path, frame.index)
     frame = frame.reset_index(names=name) if name and name not in frame.columns else frame
     return _Table(tuple(str(column).strip() for column in frame.columns), frame, 1)
 
@@ -239,6 +241,17 @@ def _name_index(index: pd.Index[Any]) -> str:
         return name if column_kind(name) in ("time", "counter") else ""
     counts = index.dtype.kind in "iuf" and len(index) > 1 and float(np.median(np.diff(index.to_numpy(np.float64)))) == 1
     return "index" if counts else "time" if index.dtype.kind == "f" else ""
+
+
+def _check_index(path: Path, index: pd.Index[Any]) -> None:
+    """Raises DataError where an index without a name goes back, as where frames were joined: it is no column to look for."""
+    back = np.flatnonzero(np.asarray(index[1:] < index[:-1]))
+    if len(back):
+        row = int(back[0])
+        raise DataError(
+            f"{path} line {row + 2}: the index of its data frame goes back from {index[row]} to {index[row + 1]}, as where "
+            "frames were joined: split the file where a new recording begins, or write it with index=False if its lines go on"
+        )
 
 
 def _read_csv_table(path: Path) -> _Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,16 @@ from phoropter.data.dataset import Dataset
 from phoropter.training.candidates.table_spec import TableSpec
 from phoropter.training.tables.id_table import compare_labels, find_table_file, match_ids, read_id_table
 
-_PANDAS_INDEX = "__index_level_"  # column in which a Parquet file keeps the index of a data frame
+_INDEX_COLUMN = re.compile(r"(?:__index_level_\d+__|Unnamed: \d+)?")  # the index of a data frame
 _NOT_FEATURES = ("label", "seed", "repeat", "fold", "group", "site", "classes")
 
 
 def read_features(table: TableSpec, dataset: Dataset, base: Path | None) -> tuple[NDArray[np.float32], list[str]]:
     """((N, D) features in the order of the dataset, their names); NaN where a cell is empty.
 
-    Every column that is a number is a feature, but for `label`, `seed`, `repeat`, `fold`, `group` and `site`; of an npz an array
-    (n, D) too. A label is held against the dataset's. Raises DataError for ids that are unknown, missing or there twice.
+    Every column of numbers that has a name is a feature, but for `label`, `seed`, `repeat`, `fold`, `group`, `site` and the
+    index of a data frame; of an npz an array (n, D) too. A label is held against the dataset's. Raises DataError for ids that are unknown,
+    missing or there twice.
     """
     path = find_table_file(table, base)
     found = read_id_table(path, table.columns)
@@ -33,7 +35,7 @@ def read_features(table: TableSpec, dataset: Dataset, base: Path | None) -> tupl
             ids = dataset.ids[wrong].tolist()
             raise DataError(f"{found.place}: {len(ids):,} of {len(dataset):,} rows {words} ({join_words(ids, 3)}); mend the file")
     left_out = {table.columns.get(name, name).casefold() for name in _NOT_FEATURES}
-    names = [n for n in found.columns if n.casefold() not in left_out and not n.startswith(_PANDAS_INDEX)]
+    names = [n for n in found.columns if n.casefold() not in left_out and not _INDEX_COLUMN.fullmatch(n)]
     values = np.empty((len(dataset), 0), np.float64)
     if names:
         values = np.empty_like(by_file := found.parse_numbers(names))
