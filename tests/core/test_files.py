@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import filelock
 import numpy as np
@@ -65,10 +66,24 @@ def test_a_folder_is_whole_or_absent_and_the_first_one_stays(tmp_path: Path) -> 
     assert (target / "a").read_text() == "first" and os.listdir(tmp_path) == ["run"]
 
 
-@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "disk is full"), (errno.EACCES, "may not write")])
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "disk is full"),
+        (errno.EACCES, "may not write"),
+        (errno.EROFS, "file system is read-only: choose"),
+    ],
+)
 def test_a_full_or_forbidden_disk_is_one_sentence(tmp_path: Path, number: int, words: str) -> None:
     with pytest.raises(DiskError, match=words), files.atomic_write(tmp_path / "x"):
         raise OSError(number, os.strerror(number))
+
+
+def test_a_folder_in_the_place_of_a_file_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").mkdir()
+    with pytest.raises(DiskError, match=r"a\.csv could not be written because it is a folder: rename or remove it, or choose"):
+        files.write_text(tmp_path / "a.csv", "1")
+    assert os.listdir(tmp_path) == ["a.csv"]
 
 
 def test_too_little_space_is_refused_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +155,7 @@ def test_a_folder_that_may_not_be_written_is_told_beforehand(tmp_path: Path, mon
         DiskError, match="is a file, and a folder is needed there: choose another folder with -o, or with PHOROPTER"
     ):
         files.require_writable(tmp_path / "file")
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # as on a read-only disk, whoever asks
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(DiskError, match="this user may not write there: choose another folder with -o, or with PHOROPTER_CACHE"):
         files.require_writable(tmp_path / "new")
 
@@ -151,9 +166,16 @@ def test_a_place_where_nothing_can_be_written_is_told_beforehand(tmp_path: Path,
     (tmp_path / "file").touch()
     with pytest.raises(DiskError, match=r"p\.csv could not be written because \S*file is a file, and a folder is needed"):
         files.require_writable_place(tmp_path / "file" / "p.csv")
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # as on a read-only disk, whoever asks
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(DiskError, match="this user may not write there"):
         files.require_writable_place(tmp_path / "new" / "p.csv")
+
+
+def test_a_read_only_disk_is_told_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_flag=os.ST_RDONLY))
+    with pytest.raises(DiskError, match="its file system is read-only"):
+        files.require_writable(tmp_path)
 
 
 DIES = """

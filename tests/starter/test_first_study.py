@@ -359,6 +359,15 @@ def test_a_file_is_never_overwritten(tmp_path: Path) -> None:
     assert result.exit_code == 2 and "is there already" in result.output and out.read_text() == "mine"
 
 
+def test_a_folder_in_the_place_of_the_study_or_its_schema_is_named(tmp_path: Path) -> None:
+    path = make_folders(tmp_path)
+    (tmp_path / "phoropter.schema.json").mkdir()
+    for name, words in (("study.yaml", "phoropter.schema.json is a folder, expected none or a file"), (".", "is there already")):
+        result = call("init", path, "-o", tmp_path / name)
+        assert result.exit_code == 2 and words in result.output
+    assert not (tmp_path / "study.yaml").exists()
+
+
 def test_hours_are_a_number(tmp_path: Path) -> None:
     result = call("init", make_folders(tmp_path), "-o", tmp_path / "study.yaml", "--hours", "nan")
     assert result.exit_code == 2 and "--hours is nan, expected a number above 0" in result.output

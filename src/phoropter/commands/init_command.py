@@ -44,6 +44,8 @@ def init_command(path: Path, out: Path, hours: float, yes: bool, table: Path | N
         raise SpecError("--hours is nan, expected a number above 0")
     if out.exists():
         raise SpecError(f"{out} is there already; name another file with -o, or remove it")
+    if (schema := out.with_name(SCHEMA_FILE)).is_dir():
+        raise SpecError(f"{schema} is a folder, expected none or a file: name a file in another folder with -o, or rename it")
     to = make_console()
     with ask_stores_once():  # what lies there is opened to tell its kind, its groups, and the time of a study of it
         look = _settle_groups(_look_at_anything(path, out, to, table, outcome), to, yes)
@@ -51,7 +53,7 @@ def init_command(path: Path, out: Path, hours: float, yes: bool, table: Path | N
         name, baseline = make_study_name(look.dataset.name), choose_baseline(look.dataset)
         candidates = choose_candidates(FirstStudy(name, look.spec, protocol, baseline), hours)
     write_text(out, write_study_text(look, protocol, candidates, out, hours))
-    _write_schema(out.with_name(SCHEMA_FILE), to)
+    _write_schema(schema, to)
     print_line(to, f"{look.dataset.name}: {len(look.dataset):,} rows of {len(look.dataset.classes)} classes")
     for note in look.dataset.notes:
         print_line(to, f"  {note}")

@@ -98,8 +98,7 @@ def make_folder(folder: Path) -> None:
 def require_writable(folder: Path) -> None:
     """Makes a folder where it is missing. Raises DiskError where this user may not write in it, before hours are spent."""
     make_folder(folder)
-    if not os.access(folder, os.W_OK):
-        raise_disk_error(OSError(errno.EACCES, "no permission"), folder)
+    _require_permission(folder, folder)
 
 
 def require_writable_place(path: Path) -> None:
@@ -107,8 +106,14 @@ def require_writable_place(path: Path) -> None:
     there = next(p for p in path.absolute().parents if p.exists())
     if not there.is_dir():
         raise_disk_error(OSError(errno.ENOTDIR, "not a folder"), path)
-    if not os.access(there, os.W_OK):
-        raise_disk_error(OSError(errno.EACCES, "no permission"), path)
+    _require_permission(there, path)
+
+
+def _require_permission(folder: Path, path: Path) -> None:
+    """Raises DiskError where this user may not write in a folder. path: what was to be written"""
+    if not os.access(folder, os.W_OK):
+        read_only = hasattr(os, "statvfs") and os.statvfs(folder).f_flag & os.ST_RDONLY
+        raise_disk_error(OSError(errno.EROFS if read_only else errno.EACCES, "no permission"), path)
 
 
 def allocate_room(path: Path, size: int) -> None:
@@ -314,11 +319,15 @@ def _sync_to_disk(path: Path) -> None:
 
 
 def raise_disk_error(error: OSError, path: Path) -> None:
-    """Raises DiskError when the error says that the disk is full, that this user may not write there, or that a file stands where
-    a folder is needed; else returns."""
+    """Raises DiskError when the error says that the disk is full, failing or read-only, that this user may not write there, that a
+    file stands where a folder is needed, or a folder in the place of the file; else returns."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise DiskError(f"{path} could not be written because the disk is full: free some space and run the same command again")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno == errno.EROFS:
+        raise DiskError(f"{path} could not be written because its file system is read-only: {_ELSEWHERE}")
+    if error.errno == errno.EISDIR:
+        raise DiskError(f"{path} could not be written because it is a folder: rename or remove it, or {_ELSEWHERE}")
+    if error.errno in (errno.EACCES, errno.EPERM):
         raise DiskError(f"{path} could not be written because this user may not write there: {_ELSEWHERE}")
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         blocking = next((p for p in (path, *path.parents) if p.is_file()), path)

@@ -184,9 +184,8 @@ def _explain_disk_errors(entry: PixelCacheEntry) -> Iterator[None]:
                 "to a larger disk, and run the same command again"
             ) from None
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise DiskError(
-                f"{entry.folder.parent} may not be written by this user: set PHOROPTER_CACHE to a folder that may"
-            ) from None
+            reason = "lies on a read-only file system" if error.errno == errno.EROFS else "may not be written by this user"
+            raise DiskError(f"{entry.folder.parent} {reason}: set PHOROPTER_CACHE to a folder that may be written") from None
         raise
 
 
