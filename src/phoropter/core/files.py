@@ -319,8 +319,8 @@ def _sync_to_disk(path: Path) -> None:
 
 
 def raise_disk_error(error: OSError, path: Path) -> None:
-    """Raises DiskError when the error says that the disk is full, failing or read-only, that this user may not write there, that a
-    file stands where a folder is needed, or a folder in the place of the file; else returns."""
+    """Raises DiskError when the error says that the disk is full, failing or read-only, that this user may not write there, that
+    a file stands where a folder is needed, or a folder in the place of the file; else returns."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise DiskError(f"{path} could not be written because the disk is full: free some space and run the same command again")
     if error.errno == errno.EROFS:

@@ -20,9 +20,9 @@ _NOT_FEATURES = ("label", "seed", "repeat", "fold", "group", "site", "classes")
 def read_features(table: TableSpec, dataset: Dataset, base: Path | None) -> tuple[NDArray[np.float32], list[str]]:
     """((N, D) features in the order of the dataset, their names); NaN where a cell is empty.
 
-    Every column of numbers that has a name is a feature, but for `label`, `seed`, `repeat`, `fold`, `group`, `site` and an index of
-    pandas; of an npz an array (n, D) too. A label is held against the dataset's. Raises DataError for ids that are unknown, missing
-    or there twice.
+    Every column of numbers that has a name is a feature, but for `label`, `seed`, `repeat`, `fold`, `group`, `site` and an index
+    of pandas; of an npz an array (n, D) too. A label is held against the dataset's. Raises DataError for ids that are unknown,
+    missing or there twice.
     """
     path = find_table_file(table, base)
     found = read_id_table(path, table.columns)
