@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Debian keeps venv in a package of its own; root may install it, others are told its name.
 VENV_PACKAGE := test "$$(id -u)" = 0 && { apt-get update -qq; apt-get install -y -qq python3-venv; }
 
-.PHONY: demo test quick nightly wheel install runtime check bench docs studies clean
+.PHONY: demo test quick nightly wheel install runtime check bench docs studies gpu-studies clean
 
 demo: $(VENV)/.runnable
 	$(BIN)/phoropter demo -o runs/demo
@@ -67,6 +67,16 @@ bench: install
 # The small versions of the five papers' studies on what PHOROPTER_TEST_DATA holds in place of their data, and the table of the results.
 studies: install
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/small_studies.py -o runs/studies
+
+# The five papers' studies at full settings, smallest first, on a GPU, from the datasets in PHOROPTER_DATA (default: ./data). What was finished
+# stays: stopped at any time, or when a study has had its BUDGET, the same command goes on. What cannot run is said, and the next begins.
+GPU_STUDIES ?= alexnet-and-after sonic-wesad attention-or-convolution vit-teaches-cnn ctg-high-risk
+DEVICE ?= cuda
+BUDGET ?= 24h
+gpu-studies: install
+	@failed=; for study in $(GPU_STUDIES); do echo "== $$study"; \
+		$(BIN)/phoropter run $$study -o runs/full/$$study --device $(DEVICE) --budget $(BUDGET) || failed="$$failed $$study"; done; \
+		test -z "$$failed" || { echo "not finished:$$failed"; exit 1; }
 
 # The reference of keys and the tree in docs/architecture.md are written anew; tests fail where they are out of date.
 docs: install

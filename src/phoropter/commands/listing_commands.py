@@ -81,6 +81,7 @@ def backbones_command(pattern: str, as_json: bool) -> None:
 @json_option
 def studies_command(as_json: bool) -> None:
     """List the studies that come with phoropter."""
+    from phoropter.report.render.wording import count_with_noun
     from phoropter.study.spec import list_shipped_studies, read_study
 
     if as_json:
@@ -98,7 +99,7 @@ def studies_command(as_json: bool) -> None:
                 if text:
                     print_line(to, f"    {label}: {text}")
         for part in parts if len(parts) > 1 else ():
-            print_line(to, f"    part {part.name}: {len(part.parsed_candidates)} candidates")
+            print_line(to, f"    part {part.name}: {count_with_noun(len(part.parsed_candidates), 'candidate')}")
 
 
 @click.command("doctor")
