@@ -206,9 +206,11 @@ def run_and_report(study: StudySpec, folder: Path, how: HowToRun) -> int:
 
 
 def _is_led_by_table(study: StudySpec, written: WrittenReport) -> bool:
-    """Whether the first of the leaderboard is a baseline, features, predictions or metadata, of which no bundle is made."""
+    """Whether the first of the leaderboard is a baseline, features, predictions or metadata, or averages one: no bundle is made."""
     tables = {c.name: c.table.kind_word for c in study.parsed_candidates if c.table is not None}
-    return str(written.leaderboard.rows[0].values[0]) in {*tables, *(f"{name} ({kind})" for name, kind in tables.items())}
+    averages = (c.name for c in study.parsed_candidates if c.is_ensemble and not tables.keys().isdisjoint(c.members))
+    refused = {*tables, *averages, *(f"{name} ({kind})" for name, kind in tables.items())}
+    return str(written.leaderboard.rows[0].values[0]) in refused
 
 
 def _execute_with_progress(study: StudySpec, folder: Path, how: HowToRun) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from made_rows import save_frame
+from phoropter import study_parts
 from phoropter.core.errors import DataError, SpecError
 from phoropter.refit.finished_study import open_finished_study
 from phoropter.results.shift.answer_file import load_shift_answers
@@ -204,6 +206,13 @@ shift: {dropout_s: [30]}
 """
 
 
+def test_no_bundle_is_proposed_of_an_average_with_metadata(tmp_path: Path) -> None:
+    study = study_of(tmp_path, METADATA)
+    for first, led in (("mean", True), ("metadata (metadata)", True), ("network", False)):
+        written = SimpleNamespace(leaderboard=SimpleNamespace(rows=[SimpleNamespace(values=[first])]))
+        assert study_parts._is_led_by_table(study, written) == led  # type: ignore[arg-type]
+
+
 def test_metadata_are_a_candidate_and_join_features_and_networks(tmp_path: Path) -> None:
     """Weeks that tell the outcome of two births in three are answered right as often, whatever the traces show."""
     lines = ["path,rate_hz,outcome.pH,about.weeks"]
@@ -233,6 +242,8 @@ def test_metadata_are_a_candidate_and_join_features_and_networks(tmp_path: Path)
         assert np.array_equal(shifted, clean.logits) == (one.candidate_name == "metadata"), "lost samples change no weeks"
     cost = next(one.record["cost"] for one in store.runs() if one.candidate_name == "mean")
     assert cost["macs"] is None and cost["parameters"] > 0
+    with pytest.raises(SpecError, match=r"'mean' averages 'metadata', which has no network \(metadata\), and a bundle"):
+        open_finished_study(store.folder, lambda event: None).planned_runs("mean")
     before = {r.key for r in plan(tmp_path, METADATA).runs}
     (tmp_path / "births.csv").write_text("\n".join(lines).replace(",38", ",37"))
     changed = {r.key for r in plan(tmp_path, METADATA).runs}

@@ -29,6 +29,7 @@ from phoropter.study.records.other_study import restore_written_out, state_seeds
 from phoropter.study.records.study_record import read_base
 from phoropter.study.side_runs.tuned_run import recall_tuned_run
 from phoropter.study.spec import StudySpec
+from phoropter.training.candidates.candidate import Candidate
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +69,8 @@ class FinishedStudy:
         the weights or phoropter itself have changed since.
         """
         runs = [run for run in self.planned.compared if run.candidate.name == name]
-        if runs and (table := runs[0].candidate.table) is not None:
-            what = "reads samples, not pictures" if table.is_signal_network else f"has no network ({table.kind_word})"
-            raise SpecError(f"'{name}' {what}, and a bundle is made of a network of pictures: name one with --candidate")
+        if runs:
+            self._check_networks(runs[0].candidate)
         recorded = [str(row["key"]) for row in self.store.study["plan"] if row["candidate"] == name]
         if [run.key for run in runs] != recorded:
             raise StoreError(
@@ -78,6 +78,19 @@ class FinishedStudy:
                 "there are now; run the study again into a new folder"
             )
         return [recall_tuned_run(run, self.store.run(run.key).record["tuning"]) if run.trials else run for run in runs]
+
+    def _check_networks(self, candidate: Candidate) -> None:
+        """Raises SpecError where a candidate, or a member whose answers it averages, is no network of pictures."""
+        answering = {candidate.name, *(candidate.members if candidate.is_ensemble else ())}
+        for each in {
+            run.candidate.name: run.candidate for run in self.planned.compared if run.candidate.name in answering
+        }.values():
+            if each.table is None:
+                continue
+            what = "reads samples, not pictures" if each.table.is_signal_network else f"has no network ({each.table.kind_word})"
+            own = each.name == candidate.name
+            whose = f"'{each.name}'" if own else f"'{candidate.name}' averages '{each.name}', which"
+            raise SpecError(f"{whose} {what}, and a bundle is made of a network of pictures: name one with --candidate")
 
 
 def open_finished_study(
