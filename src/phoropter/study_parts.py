@@ -206,7 +206,7 @@ def run_and_report(study: StudySpec, folder: Path, how: HowToRun) -> int:
 
 
 def _is_led_by_table(study: StudySpec, written: WrittenReport) -> bool:
-    """Whether the first of the leaderboard is a baseline, features, predictions or metadata, or averages one: no bundle is made."""
+    """Whether the first of the leaderboard, or a member of it, has no network of pictures (baseline, metadata …)."""
     tables = {c.name: c.table.kind_word for c in study.parsed_candidates if c.table is not None}
     averages = (c.name for c in study.parsed_candidates if c.is_ensemble and not tables.keys().isdisjoint(c.members))
     refused = {*tables, *averages, *(f"{name} ({kind})" for name, kind in tables.items())}
