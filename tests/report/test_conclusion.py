@@ -10,12 +10,14 @@ import pytest
 from made_study import Made, make_study
 from test_planned_sentences import answered
 
-from phoropter.report.conclusion import write_conclusion
+from phoropter.report.conclusion import _undecided_sentence, write_conclusion
 from phoropter.report.sections.candidates import comparisons
+from phoropter.report.sections.candidates.pair_words import explain_undecided
 from phoropter.report.summary import compare
 from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.model import StudySummary
 from phoropter.report.summary.questions import QuestionAnswers, answer_questions
+from phoropter.report.top_group import find_top_group
 from phoropter.results.store import Store
 
 THREE = Made(
@@ -65,6 +67,23 @@ def test_what_a_clinic_gets_stands_right_behind_the_planned_question(tmp_path: P
 def test_two_candidates_that_cannot_be_distinguished(tmp_path: Path) -> None:
     text, *_ = concluded(tmp_path, replace(THREE, accuracies={"a": 0.9, "b": 0.9}))
     assert " apart: they differ by " in text and text.startswith("This protocol cannot tell ")
+
+
+def test_an_interval_without_zero_beside_an_undecided_answer_is_explained(tmp_path: Path) -> None:
+    """A reader sees `1.6 to 13.0` and `cannot tell`: what stands between the two is the correction for all pairs."""
+    *_, found, summary = concluded(tmp_path, THREE)
+    lead = next(c for c in found.pairs if c.verdict in ("ahead", "behind"))
+    undecided = replace(lead.leading, verdict="cannot tell", p_adjusted=0.3561, family_size=55)
+    assert explain_undecided(undecided, summary) == "after correction for 55 pairs p is 0.36"
+    assert explain_undecided(replace(undecided, p_adjusted=0.0612, family_size=1), summary) == "p is 0.061"
+    within = replace(undecided, result=replace(undecided.result, low=-0.01, high=0.2))
+    assert explain_undecided(within, summary) == ""
+    pair = replace(lead, rows=undecided, training=replace(lead.training, verdict="cannot tell"))
+    group = replace(find_top_group(summary, found), behind=(), pairs=(pair,))
+    text = _undecided_sentence(summary, group, found, "")
+    assert text.startswith("This protocol cannot tell ") and text.endswith(
+        "on unseen rows: after correction for 55 pairs p is 0.36."
+    )
 
 
 def test_a_leader_ahead_of_all_others(tmp_path: Path) -> None:

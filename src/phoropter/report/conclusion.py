@@ -16,7 +16,7 @@ from phoropter.report.planned_sentences import planned_sentences
 from phoropter.report.render.metric_format import MetricFormat
 from phoropter.report.sections.blind_metric import describe_blind_metric, describe_undefined_metric
 from phoropter.report.sections.candidate_values import primary_metric_interval
-from phoropter.report.sections.candidates.pair_words import describe_reach, describe_training_answer
+from phoropter.report.sections.candidates.pair_words import describe_training_answer, explain_undecided
 from phoropter.report.summary.compare import CandidateComparisons
 from phoropter.report.summary.guessing import find_uninformed
 from phoropter.report.summary.majority_class import BASELINE_NAME, majority_class_scores
@@ -196,8 +196,8 @@ def _undecided_sentence(summary: StudySummary, group: TopGroup, comparisons: Can
         first = f"{leader} ranks first {population}, by {difference_text(second, summary)} over {who}"
         none = "no lead is claimed for a candidate that is not clearly better than guessing"
         return f"This protocol finds no candidate ahead: {first}, but {none}."
-    reach = describe_reach(second.leading, summary)
-    why = f": {reach}" if reach else ""
+    reason = explain_undecided(second.leading, summary)
+    why = f": {reason}" if reason else ""
     if len(pairs) == 1:
         differ = f"they differ by {difference_text(second, summary)} {population}"
         return f"This protocol cannot tell {leader} and {second.b} apart: {differ}{why}."

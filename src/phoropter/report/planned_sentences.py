@@ -46,7 +46,9 @@ def describe_answer(answer: ContrastAnswer, population: str) -> str:
         return f"{side} against {against} has no answer: {reason}"
     rows, training = answer.rows, answer.training
     if rows.is_tested and rows.verdict not in ("ahead", "behind"):
-        by = format_difference(answer, rows)
+        gain = answer.difference if METRICS[answer.contrast.metric].higher_is_better else -answer.difference
+        better = side if gain > 0 else against if gain < 0 else ""
+        by = format_difference(answer, rows, f" in favour of {better}" if better else "")
         if rows.verdict == "practically the same":
             return f"{side} and {against} are practically the same {population}: they differ by {by}"
         if answer.is_guessing:
@@ -86,16 +88,16 @@ def name_sides(answer: ContrastAnswer) -> tuple[str, str]:
     return f"{what} {contrast.side}", f"{what} {contrast.against}"
 
 
-def format_difference(answer: ContrastAnswer, of: Answer) -> str:
+def format_difference(answer: ContrastAnswer, of: Answer, whose_favour: str = "") -> str:
     """How much better the side that leads is, with the interval of this answer, in its direction, and which question it answers:
-    `1.2 points of accuracy (95 % interval 0.4 to 2.1, of models trained again)`.
+    `1.2 points of accuracy (95 % interval 0.4 to 2.1, of models trained again)`. whose_favour: behind the number
     """
     scale, sign = MetricFormat.from_metric(METRICS[answer.contrast.metric]), 1 if answer.difference >= 0 else -1
     low, high = (scale.format_signed(sign * bound) for bound in _ordered(of, sign))
     whose = "models trained again" if of.question == "training" else "these models"
     has_bounds = np.isfinite([of.result.low, of.result.high]).all()
     interval = f" (95 % interval {low} to {high}, of {whose})" if has_bounds else ""
-    return f"{scale.describe_gain(sign * answer.difference)}{interval}"
+    return f"{scale.describe_gain(sign * answer.difference)}{whose_favour}{interval}"
 
 
 def _ordered(of: Answer, sign: int) -> tuple[float, float]:

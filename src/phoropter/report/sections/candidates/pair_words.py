@@ -34,6 +34,21 @@ def describe_reach(answer: Answer, summary: StudySummary) -> str:
     return f"with {_counted_units(answer, summary)} no difference can reach {level}{corrected} by this test"
 
 
+def explain_undecided(answer: Answer, summary: StudySummary) -> str:
+    """Why nobody is ahead where a reader would ask: no difference can be shown, or the interval leaves out zero and p is large.
+
+    `after correction for 55 pairs p is 0.356`; empty where there is nothing to explain.
+    """
+    if reach := describe_reach(answer, summary):
+        return reach
+    result = answer.result
+    excludes_zero = result.low > 0 or result.high < 0
+    if not answer.is_tested or not excludes_zero or answer.p_adjusted <= 1 - result.level:
+        return ""
+    corrected = f"after correction for {count_with_noun(answer.family_size, 'pair')} " if answer.family_size > 1 else ""
+    return f"{corrected}p is {answer.p_adjusted:.{2 if answer.p_adjusted > 0.1 else 3}f}"
+
+
 def _counted_units(answer: Answer, summary: StudySummary) -> str:
     number = answer.result.n_counted
     if answer.result.test.startswith("McNemar"):
