@@ -167,6 +167,20 @@ def test_recordings_have_baselines_of_their_signals(tmp_path: Path, text: str, n
     assert predictions is not None and np.isfinite(predictions.logits).all() and predictions.logits.std(axis=0).min() > 0
 
 
+def test_what_reads_no_pictures_is_one_candidate_for_all_sizes(tmp_path: Path) -> None:
+    network = "{backbone: test_resnet, weights: random, frozen: true, recipe: logistic, name: network}"
+    both = "{fuse: [hrv, network], mode: ensemble, name: both}"
+    text = ECG_STUDY + f"candidates: [{{baseline: hrv}}, {{baseline: mean-image}}, {network}, {both}]\n"
+    store = run(tmp_path, text + "metrics: [accuracy]\nsweep: {data.size: [32, 40]}\n")
+    found = [r.candidate_name for r in store.runs()]
+    swept = [f"{name} · size {size}" for name in ("mean-image", "network", "both") for size in (32, 40)]
+    assert sorted(found) == sorted(2 * ["hrv", *swept])
+    hrv = {r.key for r in plan(tmp_path, text).runs if r.candidate.name == "hrv"}
+    assert hrv == {r.key for r in store.runs() if r.candidate_name == "hrv"}, "as in the study of the first size"
+    with pytest.raises(SpecError, match=r"the sweep over data\.size changes nothing: no candidate reads pictures"):
+        plan(tmp_path, ECG_STUDY + "candidates: [{baseline: hrv}]\nsweep: {data.size: [32, 40]}\n")
+
+
 def test_a_network_on_samples_keeps_its_history_and_says_what_it_read(tmp_path: Path) -> None:
     text = CTG_STUDY + "candidates: [{baseline: signal-1d, recipe: {epochs: 2}}]\nmetrics: [accuracy]\n"
     store = run(tmp_path, text)

@@ -107,6 +107,7 @@ def _raise_on_idle_sweep(study: StudySpec, variants: list[LoadedVariant]) -> Non
         owners = [owner for s in specs if s is not None and (owner := getattr(s, "unused_options", {}).get(name))]
         reason = f"{name} belongs to {owners[0]}" if owners else f"no candidate has a {part} of its own to train"
         reason = "no candidate stores features" if name in FEATURE_FIELDS else reason
+        reason = "no candidate reads pictures" if part == "data" else reason
         raise SpecError(
             f"{study.source.describe_location(('sweep', path))}: the sweep over {path} changes nothing: {reason}; leave it "
             "out, or add a candidate that reads it"

@@ -206,9 +206,10 @@ def make_plan(study: StudySpec, variants: list[LoadedVariant]) -> Plan:
     """
     settled = variants[0].study
     runs: dict[str, PlannedRun] = {}
+    shared: dict[str, list[PlannedRun]] = {}
     for variant in variants:
         _check_tables(variant)
-        for run in _VariantPlanner(variant).plan_all_runs():
+        for run in _VariantPlanner(variant, shared).plan_all_runs():
             twin = runs.setdefault(run.key, run)
             if twin.candidate.name != run.candidate.name:
                 raise SpecError(
@@ -254,10 +255,13 @@ def plan_study(study: StudySpec, cache: Path | None = None) -> Plan:
 
 
 class _VariantPlanner:
-    """Plans every candidate of a variant on every split, each after the candidates it needs."""
+    """Plans every candidate of a variant on every split, each after the candidates it needs.
 
-    def __init__(self, variant: LoadedVariant) -> None:
-        self.variant = variant
+    shared: name of a candidate that reads no pictures → its runs, which are the same in variants with other pictures
+    """
+
+    def __init__(self, variant: LoadedVariant, shared: dict[str, list[PlannedRun]]) -> None:
+        self.variant, self.shared = variant, shared
         self.runs_by_name: dict[str, list[PlannedRun]] = {}
         self.trials: dict[str, list[PlannedRun]] = {}  # key of a tuned run → those that choose its values
         self.parts = list_shares(variant.study, variant.image_set.dataset, variant.splits)
@@ -286,7 +290,8 @@ class _VariantPlanner:
                     runs.append(runs[number % main])
                     continue
                 runs.append(self._plan_run(name, part, tuple(of_need[number].key for of_need in needed), number == 0))
-            self.runs_by_name[name] = runs
+            reads_pictures = candidate.table is None or candidate.table.reads_pictures
+            self.runs_by_name[name] = runs if reads_pictures else self.shared.setdefault(candidate.name, runs)
         return self.runs_by_name[name]
 
     def _plan_run(self, name: str, part: SplitShare, needs: tuple[str, ...], is_first: bool) -> PlannedRun:

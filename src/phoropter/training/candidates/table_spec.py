@@ -67,6 +67,11 @@ class TableSpec(Spec):
         return self.baseline == SIGNAL_NETWORK
 
     @property
+    def reads_pictures(self) -> bool:
+        """Whether its features are measured on the stored pictures."""
+        return self.baseline in ("mean-image", "colour-texture")
+
+    @property
     def file(self) -> str | None:
         """The file it is read from; None for a baseline."""
         return self.features or self.predictions
