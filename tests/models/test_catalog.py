@@ -51,6 +51,14 @@ def test_multiply_adds_equal_those_published_by_torchvision(name: str, giga: flo
     assert macs is not None and macs / 1e9 == pytest.approx(giga, abs=0.001)
 
 
+def test_multiply_adds_of_weights_for_a_larger_side() -> None:
+    default, large = (catalog.find_architecture(n) for n in ("convnext_tiny", "convnext_tiny.fb_in22k_ft_in1k_384"))
+    assert (default.side, large.side) == (224, 384)
+    assert (large.macs, large.macs_side) == (default.macs, 224)
+    counts = [(entry.estimate_macs(side) or 0) / 1e9 for entry in (default, large) for side in (224, 384)]
+    assert counts == pytest.approx([4.456, 13.09, 4.456, 13.09], abs=0.01)  # 4.5 and 13.1 in Liu et al. 2022
+
+
 def test_a_tag_selects_its_weights() -> None:
     plain, wide = (
         catalog.find_architecture("swin_tiny_patch4_window7_224"),

@@ -145,7 +145,7 @@ def make_backbones_document(names: Iterable[str]) -> BackbonesDocument:
             BackboneShape(
                 name=name,
                 parameters=entry.parameters,
-                multiply_adds=entry.macs,
+                multiply_adds=entry.estimate_macs(entry.side),
                 side=entry.side,
                 width=entry.num_features,
                 weights=entry.tags,

@@ -69,7 +69,7 @@ def backbones_command(pattern: str, as_json: bool) -> None:
         entry = catalog.find_architecture(name)
         numbers = [
             format_large_count(entry.parameters),
-            format_large_count(entry.macs),
+            format_large_count(entry.estimate_macs(entry.side)),
             str(entry.side),
             str(entry.num_features or ""),
         ]

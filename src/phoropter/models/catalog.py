@@ -56,12 +56,12 @@ class Architecture:
     name:       without tag · family: the timm module it is built by; `custom` for a Backbone of the user's own
     tags:       every set of weights there is, the default first
     num_classes: of these weights' own head; 0: they have none
-    remote:     where the weights are downloaded from; None: there are none
     fixed_input_size: built for one input size; for another it is rebuilt and its position tables are resampled
     side_multiple: other sides differ from the default by multiples of this (None: no other side works)
-    min_side:   smallest side that was tried and works
+    min_side:   smallest side that was tried and works · num_features: width D of its pooled features
+    remote:     where the weights are downloaded from; None: there are none
     parameters: with a head of `num_classes`; None: not known before it is built · body_parameters: without the last layer
-    num_features: width D of its pooled features · macs: multiply-adds per image at the default tag's side; None: not known
+    macs:       multiply-adds per image of `macs_side` pixels, the default tag's side; None: not known
     """
 
     name: str
@@ -70,14 +70,15 @@ class Architecture:
     family: str
     preprocessing: Preprocessing
     num_classes: int
-    remote: RemoteWeights | None
     fixed_input_size: bool
     side_multiple: int | None
     min_side: int
-    parameters: int | None
-    body_parameters: int | None
     num_features: int
-    macs: int | None
+    remote: RemoteWeights | None = None
+    parameters: int | None = None
+    body_parameters: int | None = None
+    macs: int | None = None
+    macs_side: int = DEFAULT_INPUT_SIZE
 
     @property
     def side(self) -> int:
@@ -89,6 +90,10 @@ class Architecture:
         if self.side_multiple is None:
             return side == self.side
         return side == self.side or (side >= self.min_side and (side - self.side) % self.side_multiple == 0)
+
+    def estimate_macs(self, side: int) -> int | None:
+        """Multiply-adds per image of `side` pixels: those counted, by the area; attention grows a little faster."""
+        return self.macs and round(self.macs * (side / self.macs_side) ** 2)
 
     @property
     def tagged_name(self) -> str:
@@ -135,14 +140,10 @@ def _describe_custom(custom: Backbone) -> Architecture:
         family="custom",
         preprocessing=Preprocessing(side, custom.mean, custom.std),
         num_classes=0,
-        remote=None,
         fixed_input_size=False,
         side_multiple=1,
         min_side=1,
-        parameters=None,
-        body_parameters=None,
         num_features=custom.width,
-        macs=None,
     )
 
 
@@ -294,7 +295,7 @@ def _parse_architectures(name: str, line: list[Any]) -> list[Architecture]:
     family, fixed, multiple, least, parameters, body, width, macs, tags = line
     configs = _load_catalog()["configs"]
     named = tuple(t[0] for t in tags if _has_weights(t))
-    first_classes = (tags[0][1] if isinstance(tags[0][1], list) else configs[tags[0][1]])[-1]
+    first_side, *_, first_classes = tags[0][1] if isinstance(tags[0][1], list) else configs[tags[0][1]]
     per_class = (parameters - body) // first_classes if first_classes else width + 1
     entries = []
     for tag, config, hub, file, url in tags:
@@ -316,6 +317,7 @@ def _parse_architectures(name: str, line: list[Any]) -> list[Architecture]:
                 body_parameters=body,
                 num_features=width,
                 macs=macs,
+                macs_side=first_side,
             )
         )
     return entries

@@ -65,6 +65,8 @@ def test_the_use_of_a_network_is_that_of_its_candidate() -> None:
 
 def test_work_grows_with_the_area_of_the_input_and_less_than_multiply_adds_with_the_network() -> None:
     assert estimate_work(LARGE, 448) == pytest.approx(4 * estimate_work(LARGE, 224))
+    retrained = BackboneSpec(name="convnext_tiny.fb_in22k_ft_in1k_384")  # the same network, whose weights are for a larger side
+    assert estimate_work(retrained, 384) == pytest.approx(estimate_work(BackboneSpec(name="convnext_tiny"), 384))
     macs = [catalog.describe_backbone(b).macs or 0 for b in (SMALL, LARGE)]
     assert estimate_work(LARGE, 224) / estimate_work(SMALL, 224) == pytest.approx((macs[1] / macs[0]) ** 0.8)
 

@@ -85,7 +85,7 @@ def estimate_work(backbone: BackboneSpec, side: int) -> float:
     known = catalog.describe_backbone(backbone)
     if not known.macs:
         return _REFERENCE_MACS
-    return _REFERENCE_MACS * float((known.macs / _REFERENCE_MACS) ** _EXPONENT) * (side / known.side) ** 2
+    return _REFERENCE_MACS * float((known.macs / _REFERENCE_MACS) ** _EXPONENT) * (side / known.macs_side) ** 2
 
 
 def load_measured_speeds(cache: Path) -> MeasuredSpeeds:

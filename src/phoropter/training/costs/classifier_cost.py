@@ -56,13 +56,11 @@ def _is_quick(classifier: Classifier) -> bool:
     """Whether a processor shows it an image in less time than the import takes that the meta device needs (half a second)."""
     if any(p.device.type != "cpu" for p in classifier.parameters()):
         return False
-    total = 0.0
-    for spec, branch in zip(classifier.spec.backbones, classifier.branches, strict=True):
-        entry = describe_backbone(spec)
-        if entry.macs is None:
-            return False
-        total += entry.macs * (branch.side / entry.side) ** 2
-    return total <= QUICK_MACS
+    counts = [
+        describe_backbone(spec).estimate_macs(branch.side)
+        for spec, branch in zip(classifier.spec.backbones, classifier.branches, strict=True)
+    ]
+    return sum(QUICK_MACS + 1 if count is None else count for count in counts) <= QUICK_MACS
 
 
 def _count_on_processor(classifier: Classifier, side: int) -> int:
