@@ -14,7 +14,7 @@ from phoropter.core.errors import DataError, SpecError
 from phoropter.results.intervals.bootstrap import Bootstrap
 from phoropter.results.metrics.probabilities import apply_sigmoid, average_probabilities
 from phoropter.results.metrics.registry import check_label_kind, compute_metrics, get_metric
-from phoropter.results.metrics.sufficient_sums import LabelledProbabilities, assign_bins
+from phoropter.results.metrics.sufficient_sums import LabelledProbabilities, assign_bins, count_answers
 from phoropter.results.run_folder import Predictions
 from phoropter.results.stats.compare import ensemble_predictions
 from phoropter.results.stats.estimand import choose_estimand
@@ -131,6 +131,14 @@ def test_a_label_without_both_answers_leaves_macro_auc_undefined_and_says_which(
     assert reason == "ROC-AUC needs rows with and without every label; there are none with label 2"
     estimand = choose_estimand("roc_auc", HeldOutRows(y, p, np.arange(50), np.arange(50) % 2, np.zeros(50)).split_supports)
     assert estimand.kind == "pooled"
+
+
+@pytest.mark.parametrize("name", ["hamming_loss", "log_loss", "exact_match"])
+def test_a_test_part_is_judged_by_its_rows_and_not_by_their_answers(name: str) -> None:
+    """Four rows of four labels have 16 answers."""
+    y, _ = answers(40)
+    for size, has_spread in ((4, False), (10, True)):
+        assert choose_estimand(name, [count_answers(y[at : at + size], y.shape[1]) for at in (0, 20)]).has_spread == has_spread
 
 
 def test_what_has_no_meaning_is_refused() -> None:

@@ -21,7 +21,7 @@ from phoropter.report.summary.majority_class import read_baseline
 from phoropter.report.summary.model import UNSEEN, CandidateResults, Ints, StudySummary
 from phoropter.results.metrics.metric_record import MetricRecord
 from phoropter.results.metrics.registry import METRICS, list_metrics, metric_names, register_stored_metric
-from phoropter.results.metrics.sufficient_sums import count_answers
+from phoropter.results.metrics.sufficient_sums import count_answers, count_rows
 from phoropter.results.stats.estimand import Estimand, choose_estimand
 from phoropter.results.stats.pairs.unit_contributions import ContributionReader, UnitContributions
 from phoropter.results.store import Run, Store
@@ -134,7 +134,7 @@ def _count_labels(runs: Sequence[Run], n_classes: int) -> dict[tuple[int, int, s
 
 def _count_rows(runs: Sequence[tuple[str, Run]], supports: Mapping[tuple[int, int, str], Ints]) -> int:
     """Predictions of all runs."""
-    return sum(int(supports[_split_name(run)].sum()) for _, run in runs)
+    return sum(count_rows(supports[_split_name(run)]) for _, run in runs)
 
 
 def _choose_estimands(metrics: Sequence[str], supports: Mapping[tuple[int, int, str], Ints]) -> dict[str, Estimand]:

@@ -60,17 +60,14 @@ class ConstantRun:
 def read_baseline(reader: CandidateReader, runs: list[Run], supports: list[Ints]) -> CandidateResults:
     """runs: of the candidate with the most runs · supports: `count_answers` of the test part of each of them."""
     support = np.sum(supports, axis=0)
-    n_classes = len(reader.classes)
-    frequencies = support / support.sum()
-    if len(support) != n_classes:  # rows with each label, and without
-        frequencies = support[:n_classes] / np.maximum(support[:n_classes] + support[n_classes:], 1)
+    frequencies = support / support.sum() if support.ndim == 1 else support[0] / np.maximum(support.sum(axis=0), 1)
     constant = [ConstantRun(run, frequencies) for run in runs]
     # a user's metric may not be meant for constant answers, and says itself what it is worth without information
     own = [name for name in reader.metrics if METRICS[name].direct_value is not None or METRICS[name].unavailable]
     baseline, _ = reader.restricted_to(m for m in reader.metrics if m not in own).read_candidate(
         BASELINE_NAME, len(runs), {}, constant
     )
-    labels = np.repeat(np.arange(len(support)), support)
+    labels = np.repeat(np.arange(support.size), support.ravel())
     known = {name: METRICS[name].chance_value(labels) for name in own}
     baseline.values |= {name: float("nan") if value is None else value for name, value in known.items()}
     if reader.metrics[0] in own:

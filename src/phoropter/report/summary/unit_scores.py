@@ -64,10 +64,10 @@ def score_units(
 
 
 def _count_by_unit(rows: LabelledProbabilities, unit_of: Ints, count: int) -> Ints:
-    """(U, A) `count_answers` of the rows of each unit."""
-    n_answers = len(rows.answer_counts)
+    """(U, C) `count_answers` of the rows of each unit; of several labels (U, 2, C)."""
+    n_classes = rows.n_classes
     if rows.is_multi_label:
-        supports = np.zeros((count, n_answers), dtype=np.int64)
-        np.add.at(supports, unit_of, np.concatenate([rows.labels, 1 - rows.labels], axis=1))
+        supports = np.zeros((count, 2, n_classes), dtype=np.int64)
+        np.add.at(supports, unit_of, np.stack([rows.labels, 1 - rows.labels], axis=1))
         return supports
-    return np.bincount(unit_of * n_answers + rows.labels, minlength=count * n_answers).reshape(count, n_answers)
+    return np.bincount(unit_of * n_classes + rows.labels, minlength=count * n_classes).reshape(count, n_classes)

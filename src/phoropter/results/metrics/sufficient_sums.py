@@ -118,10 +118,15 @@ class LabelledProbabilities:
 
 
 def count_answers(labels: NDArray[Any], n_classes: int) -> Ints:
-    """(C,) rows of each class, which decide what a metric can say; of several labels (2C,): rows with each label, and without."""
+    """(C,) rows of each class, which decide what a metric can say; of several labels (2, C): rows with each label and without."""
     if labels.ndim == 2:
-        return np.concatenate([labels.sum(axis=0), (1 - labels).sum(axis=0)]).astype(np.int64)
+        return np.stack([labels.sum(axis=0), (1 - labels).sum(axis=0)]).astype(np.int64)
     return np.bincount(labels, minlength=n_classes).astype(np.int64)
+
+
+def count_rows(support: Ints) -> int:
+    """The rows that `count_answers` counted; of several labels, each has an answer to every label."""
+    return int(support.sum() if support.ndim == 1 else support[:, 0].sum())
 
 
 def _check_label_sets(truth: NDArray[Any], values: Floats) -> None:

@@ -28,7 +28,7 @@ from phoropter.results.metrics import sufficient_sums
 from phoropter.results.metrics.distinct_values import number_values
 from phoropter.results.metrics.metric_record import MIN_RAREST, MetricRecord
 from phoropter.results.metrics.registry import compute_metrics_checked, get_metric
-from phoropter.results.metrics.sufficient_sums import Floats, Ints, count_answers
+from phoropter.results.metrics.sufficient_sums import Floats, Ints, count_answers, count_rows
 from phoropter.results.stats.held_out_rows import HeldOutRows
 
 EstimandKind = Literal["per-split", "pooled"]
@@ -129,14 +129,14 @@ class Estimand:
 def choose_estimand(name: str, supports: Sequence[Ints], n_rounds: int = 1) -> Estimand:
     """The estimand of a metric.
 
-    supports: of the test part of every split of the study, (C,) rows of each class · n_rounds: rounds these splits belong to.
+    supports: `count_answers` of the test part of every split of the study · n_rounds: rounds these splits belong to.
     Raises SpecError for an unknown metric.
     """
     metric = get_metric(name)
     if metric.unavailable:
         return Estimand(name, "per-split", "only the values that the runs recorded are known", True)
     if metric.mean_over_rows:
-        spread = all(support.sum() >= MIN_RAREST for support in supports)
+        spread = all(count_rows(support) >= MIN_RAREST for support in supports)
         return Estimand(name, "pooled", "it is a mean over rows", spread)
     if metric.compute_sums is sufficient_sums.calibration_sums:
         return Estimand(name, "pooled", "the bins of a single split hold too few rows", False)
@@ -168,16 +168,16 @@ def paired_influences(estimand: Estimand, a: HeldOutRows, b: HeldOutRows) -> tup
 
 
 def can_carry(metric: MetricRecord, support: Ints, every: Ints) -> bool:
-    """Whether a test part with (C,) `support` rows of each class can carry the metric; every: (C,) rows of the whole study."""
+    """Whether a test part can carry the metric. support, every: `count_answers` of the part, and of the whole study"""
     if metric.mean_over_rows:
-        return bool(support.sum() >= MIN_RAREST)
-    return bool(support[every > 0].min(initial=support.sum()) >= metric.min_rarest)
+        return count_rows(support) >= MIN_RAREST
+    return bool(support[every > 0].min(initial=count_rows(support)) >= metric.min_rarest)
 
 
 def units_can_carry(name: str, sizes: Ints, supports: Ints, every: Ints) -> NDArray[np.bool_]:
-    """(U,) whether each group or site of (U,) `sizes` rows, (U, C) `supports` of each class, can be shown by this metric.
+    """(U,) whether each group or site of (U,) `sizes` rows can be shown by this metric; supports: `count_answers` of each.
 
-    It needs MIN_RAREST rows, and for a metric of a set all classes of the study, whose (C,) rows are `every`.
+    It needs MIN_RAREST rows, and for a metric of a set all classes of the study, whose `count_answers` is `every`.
     """
     enough = sizes >= MIN_RAREST
     return np.asarray(enough if get_metric(name).mean_over_rows else enough & (supports[:, every > 0] > 0).all(axis=1))
