@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -14,6 +15,7 @@ from phoropter.models.classifier import Classifier
 from phoropter.models.timm_compat import defer_compiler
 
 QUICK_MACS = 4e9  # a tenth of a second of a core
+FUSED_ON_PROCESSOR = (nn.RNNBase, nn.MultiheadAttention)  # by operations of its own, which the counter does not know
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,13 @@ def _count_classifier_macs(classifier: Classifier, side: int) -> int | None:
 
 
 def _is_quick(classifier: Classifier) -> bool:
-    """Whether a processor shows it an image in less time than the import takes that the meta device needs (half a second)."""
+    """Whether a processor shows it an image in less time than the import takes that the meta device needs (half a second).
+
+    Never where a layer is computed there by an operation that cannot be counted.
+    """
     if any(p.device.type != "cpu" for p in classifier.parameters()):
+        return False
+    if any(isinstance(module, FUSED_ON_PROCESSOR) for module in classifier.modules()):
         return False
     counts = [
         describe_backbone(spec).estimate_macs(branch.side)
@@ -69,7 +76,7 @@ def _count_on_processor(classifier: Classifier, side: int) -> int:
     torch.backends.cuda.enable_flash_sdp(False)  # despite its place in torch, the processor's obeys it too
     try:
         with defer_compiler(), FlopCounterMode(display=False) as counter, torch.no_grad():
-            classifier(torch.zeros(1, 3, side, side))
+            functional_call(classifier, _detached_tensors(classifier), (torch.zeros(1, 3, side, side),))
     finally:
         torch.backends.cuda.enable_flash_sdp(fused)
     return int(counter.get_total_flops()) // 2  # a multiply-add is two operations
@@ -77,8 +84,12 @@ def _count_on_processor(classifier: Classifier, side: int) -> int:
 
 def _count_on_meta(classifier: Classifier, side: int) -> int:
     """By a pass of two images on the meta device, which takes no arithmetic but some Python, and the import of SymPy."""
-    named = (*classifier.named_parameters(), *classifier.named_buffers())
     with defer_compiler(), FlopCounterMode(display=False) as counter, torch.no_grad():
-        tensors = {n: t.detach().to("meta") for n, t in named}
+        tensors = {n: t.to("meta") for n, t in _detached_tensors(classifier).items()}
         functional_call(classifier, tensors, (torch.empty(2, 3, side, side, device="meta"),))
     return int(counter.get_total_flops()) // 2 // 2
+
+
+def _detached_tensors(classifier: Classifier) -> dict[str, Tensor]:
+    """By name. The counter asks views of what is trained, as queries of attention pools are, for gradient functions they lack."""
+    return {n: t.detach() for n, t in (*classifier.named_parameters(), *classifier.named_buffers())}
