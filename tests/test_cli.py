@@ -134,6 +134,20 @@ def test_a_part_whose_data_are_not_there_does_not_stop_the_others(tmp_path: Path
     assert re.search(r"phoropter: part lost: .*nowhere.*\(and 1 more of 3 parts\)", result.output)
 
 
+def test_the_weights_that_all_parts_miss_are_told_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person who carries weights on a stick would come back once for each part."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    parts = [STUDY]
+    for name, network in (("one", "resnet18.a1_in1k"), ("two", "resnet34.a1_in1k")):
+        parts.append(STUDY.replace("tiny", name).replace("test_vit, weights: random", network))
+    study = tmp_path / "parts.yaml"
+    study.write_text("---\n".join(parts))
+    result = call("plan", study)
+    assert result.exit_code == 2 and "4 of 4 runs to compute" in result.output
+    assert re.search(r"phoropter: part one: .*\(and 1 more of 3 parts\)", result.output)
+    assert "for the weights of all parts run `phoropter weights get resnet18.a1_in1k resnet34.a1_in1k --to" in result.output
+
+
 def test_a_wrong_word_in_a_study_gives_one_line_with_its_place(tmp_path: Path) -> None:
     study = tmp_path / "tiny.yaml"
     study.write_text(STUDY.replace("test_vit", "test_vitt"))

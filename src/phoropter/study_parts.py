@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from phoropter.core.errors import StoreError
+    from phoropter.core.errors import DataError, StoreError, UserError, WeightsError
     from phoropter.report.render.kept_report import WrittenReport
     from phoropter.results.store import Store
     from phoropter.study.plan import Plan
@@ -129,18 +130,34 @@ def compare_parts(one: Path, other: Path) -> None:
 
 
 def for_each_part(parts: list[tuple[StudySpec, Path]], action: Callable[[StudySpec, Path], Any]) -> list[Any]:
-    """Applies an action to every part. Raises DataError for parts whose data cannot be used after the others are done."""
-    from phoropter.core.errors import DataError
+    """Applies an action to every part. Raises for parts whose data or weights cannot be used after the others are done."""
+    from phoropter.core.errors import DataError, WeightsError
 
-    results, errors = [], []
+    results: list[Any] = []
+    errors: dict[str, DataError | WeightsError] = {}
     for part, folder in parts:
         try:
             results.append(action(part, folder))
-        except DataError as error:
-            errors.append(f"part {part.name}: {error}" if len(parts) > 1 else str(error))
+        except (DataError, WeightsError) as error:
+            errors[part.name] = error
     if errors:
-        raise DataError(errors[0] + (f" (and {len(errors) - 1} more of {len(parts)} parts)" if len(errors) > 1 else ""))
+        raise next(iter(errors.values())) if len(parts) == 1 else _join_errors(errors, len(parts))
     return results
+
+
+def _join_errors(errors: Mapping[str, DataError | WeightsError], count: int) -> UserError:
+    """The first error of several of `count` parts, with the one command that fetches the weights that any of them misses."""
+    from phoropter.core.errors import DataError, WeightsError
+    from phoropter.models.weights.weight_files import explain_fetching
+    from phoropter.study.variants.unusable_weights import UnusableWeightsError
+
+    (name, first), *others = errors.items()
+    missing = [e.missing if isinstance(e, UnusableWeightsError) else () for e in errors.values()]
+    names = list(dict.fromkeys(chain.from_iterable(missing)))
+    more = f" (and {len(others)} more of {count} parts)" if others else ""
+    remedy = f"; for the weights of all parts {explain_fetching(names)}" if len(names) > len(missing[0]) else ""
+    kind = DataError if isinstance(first, DataError) else WeightsError
+    return kind(f"part {name}: {first}{more}{remedy}")
 
 
 @dataclass(frozen=True)

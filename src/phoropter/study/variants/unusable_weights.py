@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from phoropter.core.errors import WeightsError
 from phoropter.models.weights.weight_files import MissingWeightsError, explain_fetching
+
+
+class UnusableWeightsError(WeightsError):
+    """Weights that candidates cannot have. missing: names of those that could be fetched"""
+
+    def __init__(self, words: str, missing: Iterable[str]) -> None:
+        super().__init__(words)
+        self.missing = tuple(missing)
 
 
 @dataclass
@@ -26,7 +35,7 @@ class UnusableWeights:
             candidates.append(candidate)
 
     def raise_if_any(self) -> None:
-        """Raises WeightsError with every reason, and the one command that fetches all that are missing."""
+        """Raises UnusableWeightsError with every reason, and the one command that fetches all that are missing."""
         if not self.reasons:
             return
         told = []
@@ -36,4 +45,4 @@ class UnusableWeights:
         count = "" if len(told) == 1 else f"{len(told)} weights cannot be used: "
         here = "; a file of other weights is named by its path, `weights: FILE`: `phoropter weights list` shows which are here"
         remedy = f"; {explain_fetching(self.missing)}{here}" if self.missing else ""
-        raise WeightsError(f"{count}{' | '.join(told)}{remedy}")
+        raise UnusableWeightsError(f"{count}{' | '.join(told)}{remedy}", self.missing)
