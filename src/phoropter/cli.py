@@ -47,6 +47,7 @@ from phoropter.commands.verbosity import add_verbosity_options
 from phoropter.commands.weights_command import weights_command
 from phoropter.console import is_verbose, make_console, print_line, print_protocol_gap, set_verbosity
 from phoropter.core.cpu_count import count_usable_cores
+from phoropter.core.language.unit_words import SPLIT
 from phoropter.explain_command import explain_command
 from phoropter.export_command import export_command
 from phoropter.import_command import import_command
@@ -233,7 +234,7 @@ def folds(study: str, out: Path, trust_code: bool) -> None:
         for part, _ in parts:
             file = out.with_name(f"{out.stem}-{part.name}{out.suffix}") if len(parts) > 1 else out
             count = write_folds_file(open_dataset(part.data, part.base), part.protocol, file, part.base)
-            print_line(make_console(), f"written: {file} ({count} splits)")
+            print_line(make_console(), f"written: {file} ({SPLIT.count(count)})")
 
 
 @main.command()

@@ -10,6 +10,7 @@ import click
 
 from phoropter.commands.options import out_option, trust_option
 from phoropter.console import make_console, print_line, print_results
+from phoropter.core.language.unit_words import RUN
 from phoropter.study_parts import read_parts, trust_if
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def import_command(file: Path, study: str, out: Path | None, name: str, renamed:
         part, folder = parts[0]
         count = import_predictions(part, folder, file, name, columns)
         to = make_console()
-        print_line(to, f"imported: {name}, {count} runs in {folder}")
+        print_line(to, f"imported: {name}, {RUN.count(count)} in {folder}")
         print_results(to, create_report(read_report_input(folder)))
 
 

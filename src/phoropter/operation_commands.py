@@ -12,6 +12,7 @@ import click
 
 from phoropter.commands.options import LocalFolder, StudyName, add_option, out_option, places_options, set_option, trust_option
 from phoropter.console import make_console, make_warning_console, print_line
+from phoropter.core.language.unit_words import RUN
 from phoropter.study_parts import HowToRun, describe_other_study, read_parts, run_and_report, trust_if
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def merge_command(target: Path, sources: tuple[Path, ...]) -> None:
             "are computed by another process": done.busy,
         }
         rest = "".join(f"; {len(keys)} {what}" for what, keys in words.items() if keys)
-        print_line(to, f"{source}: {len(done.taken)} runs copied to {target}{rest}")
+        print_line(to, f"{source}: {RUN.count(len(done.taken))} copied to {target}{rest}")
         for key in done.damaged:
             print_line(make_warning_console(), f"damaged: {source}/runs/{key} was not copied; verify {source} says what is wrong")
         for key in done.other:

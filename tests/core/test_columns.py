@@ -122,6 +122,7 @@ def test_names_that_stand_for_a_missing_value_are_noted() -> None:
     assert describe_missing_words(["p1", "nan", "None", "nan", "Nancy"], "groups") == (
         "3 rows have 'None' or 'nan' among the groups, which other programs write for a missing value: it was read as a name",
     )
+    assert describe_missing_words(["p1", "nan"], "groups")[0].startswith("1 row has 'nan' among the groups")
     assert describe_missing_words(["p1", "Nancy", ""], "groups") == ()
 
 

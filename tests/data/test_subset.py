@@ -73,7 +73,7 @@ def test_a_single_class_is_refused(zoo: Path) -> None:
 def test_a_class_that_was_taken_for_masks_is_told_where_one_class_is_left(tmp_path: Path, draw: Draw) -> None:
     for name in ("image/1.png", "label/1.png"):
         draw(tmp_path / "zoo" / name)
-    with pytest.raises(DataError, match=r"only the class 'image' has pictures; .*1 pictures that look like masks were left out"):
+    with pytest.raises(DataError, match=r"only the class 'image' has pictures; .*1 picture that looks like a mask was left out"):
         open_dataset(folder(tmp_path / "zoo"))
 
 

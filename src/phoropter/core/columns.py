@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from phoropter.core.errors import DataError, did_you_mean, join_words
+from phoropter.core.language.unit_words import ROW
 
 # Characters that no one sees: control characters but white space, marks of byte order and direction, zero-width spaces, soft
 # hyphens, variation selectors 15 and 16.
@@ -161,11 +162,9 @@ def describe_missing_words(names: Iterable[str], what: str) -> tuple[str, ...]:
     counts = Counter(name for name in names if is_missing_word(name))
     if not counts:
         return ()
-    words = join_words([f"'{name}'" for name in sorted(counts)])
-    return (
-        f"{sum(counts.values()):,} rows have {words} among the {what}, which other programs write for a missing value: it was "
-        "read as a name",
-    )
+    words, total = join_words([f"'{name}'" for name in sorted(counts)]), sum(counts.values())
+    rows = f"{ROW.count(total)} {'has' if total == 1 else 'have'}"
+    return (f"{rows} {words} among the {what}, which other programs write for a missing value: it was read as a name",)
 
 
 def describe_case_collisions(names: Iterable[str], what: str) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from phoropter.core.errors import SpecError
 from phoropter.core.files import digest
 from phoropter.core.language.notebook_html import format_notebook_html
+from phoropter.core.language.unit_words import RUN, SPLIT
 from phoropter.data.splits.inner_splits import make_inner_splits
 from phoropter.data.splits.protocol import Split
 from phoropter.models import catalog
@@ -143,9 +144,9 @@ class Plan:
     def _list_facts(self) -> list[str]:
         dataset = self.image_sets[0].dataset
         return [
-            f"{len(self.runs):,} runs",
+            RUN.count(len(self.runs)),
             *([f"{len(side):,} of them beside the comparison"] if (side := self.side_runs) else []),
-            f"{len(self.splits):,} splits",
+            SPLIT.count(len(self.splits)),
             f"{len(dataset):,} rows in {len(dataset.classes):,} classes",
         ]
 

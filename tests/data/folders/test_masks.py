@@ -88,5 +88,5 @@ def test_masks_are_counted_in_a_note(tmp_path: Path, draw: Draw) -> None:
 def test_previews_are_called_so_in_the_note() -> None:
     paths = [("cat", "a.png"), ("cat", "thumbnails", "a.png")]
     left, (note,) = separate_masks(paths)
-    assert note.startswith("1 pictures that look like masks or previews were left out (1 in folders called thumbnails")
+    assert note.startswith("1 picture that looks like a mask or preview was left out (1 in folders called thumbnails")
     assert left == paths[:1]

@@ -316,7 +316,7 @@ PARTED = ["train"] * 3 + ["test"] * 3
         (
             some("a" * 20 + "b" * 4, groups=[f"g{i // 4}" for i in range(24)]),
             GroupKFold(3),
-            r"no picture of 'b' is in the .* part .*it has 4 pictures in 1 groups.*exclude: \['b'\]",
+            r"no picture of 'b' is in the .* part .*it has 4 pictures in 1 group\); .*exclude: \['b'\]",
         ),
         (some("ab" * 6, groups=["x"] * 12), HoldOut(), "needs two groups or more"),
         (some("ab" * 6, groups=list("xxyyzz" * 2)), HoldOut(train_per_class=2), "cannot keep groups together"),

@@ -7,6 +7,7 @@ import io
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,7 @@ def test_a_long_table_shows_its_first_rows_and_says_how_many_are_left() -> None:
     table = Table("t", "c", (Column("a"),), tuple(TableRow((str(i),)) for i in range(50)), max_html_rows=12)
     assert len(Tags(str(table.to_html())).tables["t"]) == 13
     assert "38 more rows are in the files" in str(table.to_html())
+    assert "1 more row is in the files" in str(replace(table, max_html_rows=49).to_html())
     assert len(table.to_csv().splitlines()) == 51
 
 

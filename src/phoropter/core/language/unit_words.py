@@ -71,4 +71,5 @@ def _both_numbers(word: str) -> tuple[str, str]:
 
 UnitWords = tuple[UnitWord, UnitWord]  # of a group and of a site
 GROUP, SITE, ROW = UnitWord("group", "groups"), UnitWord("site", "sites"), UnitWord("row", "rows")
-RECORDING = UnitWord("recording", "recordings")
+RECORDING, PICTURE, FILE = UnitWord("recording", "recordings"), UnitWord("picture", "pictures"), UnitWord("file", "files")
+RUN, SPLIT = UnitWord("run", "runs"), UnitWord("split", "splits")

@@ -11,10 +11,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from phoropter.core.errors import join_words
+from phoropter.core.language.unit_words import PICTURE
 from phoropter.data.folders.layout import IMAGE_WORDS, find_split_word, split_name_words
 from phoropter.data.folders.scan import PathParts
 
-MASKS_NOTE = "pictures that look like"  # with their number before and what they look like behind
+MASKS_NOTE = "that look"  # like masks: in every note on them
 _MASK_WORDS = frozenset({"mask", "masks"})
 _OTHER_MASK_NAMES = frozenset(
     [
@@ -49,6 +50,7 @@ _MASK_SUFFIX = re.compile(
     rf"|attribute(?:_[a-z]+)+|{_ANNOTATOR}|thumb(?:nail)?s?|previews?|overlays?)(?:[ _.-]?\d+)?",
     re.IGNORECASE,
 )
+_SINGLE = {"masks": "a mask", "masks or previews": "a mask or preview"}
 
 
 def separate_masks(paths: list[PathParts]) -> tuple[list[PathParts], tuple[str, ...]]:
@@ -66,8 +68,9 @@ def separate_masks(paths: list[PathParts]) -> tuple[list[PathParts], tuple[str, 
     example = "/".join(min(masks))
     names = (named[-1] for named in (*folders, *beside_pictures))
     what = "masks or previews" if any(map(_PREVIEW_HINT.search, names)) else "masks"
+    like = f"{MASKS_NOTE} like {what} were" if len(masks) > 1 else f"{MASKS_NOTE}s like {_SINGLE[what]} was"
     note = (
-        f"{len(masks)} {MASKS_NOTE} {what} were left out ({', '.join(counts)}; the first: {example}); list them in a "
+        f"{PICTURE.count(len(masks))} {like} left out ({', '.join(counts)}; the first: {example}); list them in a "
         "manifest if they are to be classified"
     )
     return [path for path in paths if path not in masks], (note,)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from phoropter.core.errors import DataError, InputProblem, join_words
+from phoropter.core.language.unit_words import PICTURE
 from phoropter.data.dataset import Dataset, encode_labels
 from phoropter.data.folders.layout import FolderLayout, detect_layout
 from phoropter.data.folders.masks import separate_masks
@@ -74,7 +75,8 @@ def _explain_no_pictures(scan: FolderScan, on_bad_input: str) -> str:
     expected = "expected a folder for each class with pictures in it"
     if scan.picture_paths:
         count = len(scan.picture_paths)
-        return f"{scan.root}: {count} pictures lie outside class folders; {expected}, or a manifest with their labels"
+        lie = "lies" if count == 1 else "lie"
+        return f"{scan.root}: {PICTURE.count(count)} {lie} outside class folders; {expected}, or a manifest with their labels"
     reasons = [*map(str, scan.collect_problems(on_bad_input)), *scan.describe_other_files()][:1]
     suffixes = {Path(name).suffix.lower() for name in scan.other_files}
     if suffixes & _RECORDING_SUFFIXES:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import SplitError, did_you_mean, join_words
+from phoropter.core.language.unit_words import GROUP, PICTURE
 from phoropter.core.seeds import named_generator, random_permutation
 from phoropter.data.splits.block_kfold import NO_FOLD, assign_block_folds
 from phoropter.data.splits.group_kfold import balanced_group_partition
@@ -59,8 +60,8 @@ def raise_on_missing_class(pool: LabelledRows, part: RowPartition, spec: Protoco
 def _describe_class_size(pool: LabelledRows, label: int) -> str:
     holds = pool.labels[:, label] == 1 if pool.is_multi_label else pool.labels == label
     count = int(holds.sum())
-    groups = "" if pool.groups is None else f" in {len(np.unique(pool.groups[holds]))} groups"
-    return f"it has {count} pictures{groups}"
+    groups = "" if pool.groups is None else f" in {GROUP.count(len(np.unique(pool.groups[holds])))}"
+    return f"it has {PICTURE.count(count)}{groups}"
 
 
 def _split_k_fold(pool: LabelledRows, spec: ProtocolSpec, draw: int, before: str = "") -> Iterator[RowPartition]:

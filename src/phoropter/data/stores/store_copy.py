@@ -25,6 +25,7 @@ from typing import Any
 
 from phoropter.core.errors import DataError
 from phoropter.core.files import digest, file_lock, format_bytes, make_folder, read_json, require_space, write_json
+from phoropter.core.language.unit_words import FILE
 from phoropter.core.storage.checksums import print_notice
 from phoropter.core.storage.object_store import explain_store_errors, open_object_store
 from phoropter.data.stores.copy_progress import CopyProgress
@@ -124,7 +125,7 @@ def _copy_objects(folder: str, wanted: str, cache: Path) -> Path:
         size = sum(entry[1] for entry in missing.values())
         if missing:
             require_space(cache, size, f"copying {folder}")
-            print_notice(f"copying {len(missing):,} files ({format_bytes(size)}) from {folder}")
+            print_notice(f"copying {FILE.count(len(missing))} ({format_bytes(size)}) from {folder}")
         gone = before.keys() - there.keys()
         _remove_files(copy, gone)
         written = time.monotonic()

@@ -116,7 +116,7 @@ class Table:
         body = Markup("\n").join(self._html_row(row) for row in self.rows[: self.max_html_rows])
         kind = "sortable" if self.sortable and len(self.rows) > 1 else "fixed"
         left = len(self.rows) - self.max_html_rows
-        note = f"{self.note} {left:,} more rows are in the files." if left > 0 else self.note
+        note = f"{self.note} {left:,} more {'row is' if left == 1 else 'rows are'} in the files." if left > 0 else self.note
         return Markup(_HTML_TEMPLATE).format(
             self.name, kind, self.caption, heads, body, Markup('\n<p class="note">{}</p>').format(note.strip()) if note else ""
         )

@@ -49,6 +49,13 @@ def test_old_results_have_no_section_and_plain_pictures_one_sentence() -> None:
     assert section.paragraphs == ("All 1,000 rows that the source has are used; none was left out.",) and not section.blocks
 
 
+@pytest.mark.parametrize(("classes", "words"), [(9, "and 1 more class"), (10, "and 2 more classes")])
+def test_classes_beyond_those_shown_are_counted(classes: int, words: str) -> None:
+    summary = make_inputs(()).summary
+    summary.study["dataset"] |= {"classes": [f"c{k}" for k in range(classes)], "counts": [100] * classes}
+    assert list_flow_boxes(STEPS, summary)[-1].text[-1] == words
+
+
 def test_a_sentence_for_each_step_and_of_which_variant_they_are() -> None:
     summary = make_inputs(STEPS).summary
     assert describe_exclusions(summary) == [

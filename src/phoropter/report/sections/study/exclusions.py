@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from phoropter.core.language.unit_words import UnitWord
 from phoropter.report.figures.exclusion_flow import FlowBox, draw_exclusion_flow
 from phoropter.report.render.section import Section
 from phoropter.report.render.table import CellValue, Column, Table, TableRow, one_line
@@ -12,6 +13,7 @@ from phoropter.report.summary.model import StudySummary
 from phoropter.report.summary.report_input import ReportInput
 from phoropter.results.exclusions import ExclusionStep, read_steps
 
+_MORE = UnitWord("more class", "more classes")
 MAX_CLASSES = 8  # in the last box
 _TITLE = "Where the rows come from"
 
@@ -101,4 +103,4 @@ def _list_class_counts(summary: StudySummary) -> list[str]:
     pairs = list(zip(dataset["classes"], dataset["counts"], strict=True))
     more = len(pairs) - MAX_CLASSES
     shown = [f"{one_line(str(name))}: {int(count):,}" for name, count in pairs[:MAX_CLASSES]]
-    return shown + ([f"and {more} more classes"] if more > 0 else [])
+    return shown + ([f"and {_MORE.count(more)}"] if more > 0 else [])

@@ -12,6 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from phoropter.core.durations import format_duration
+from phoropter.core.language.unit_words import RUN
 from phoropter.report.render.section import ContentBlock, Section, collapsible_block
 from phoropter.report.render.table import (
     CellValue,
@@ -116,7 +117,7 @@ def study_facts(summary: StudySummary) -> list[tuple[str, str]]:
         ("Notes", " ".join(map(str, dataset.get("notes") or ()))),
         ("Problems", " ".join(map(str, (dataset.get("problems") or ())[:20]))),
         ("Protocol", describe_protocol(summary)),
-        ("Computed", f"{summary.n_finished:,} runs{taken}"),
+        ("Computed", f"{RUN.count(summary.n_finished)}{taken}"),
         ("When", f"{_format_minute(started)} to {_format_minute(finished)}" if started else ""),
         ("Machine", _describe_machine(study.get("machine") or {})),
         ("Versions", ", ".join(f"{k} {v}" for k, v in (study.get("versions") or {}).items())),

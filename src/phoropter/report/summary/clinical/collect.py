@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from phoropter.core.language.unit_words import GROUP, RECORDING, UnitWord
+from phoropter.core.language.unit_words import GROUP, PICTURE, RECORDING, UnitWord
 from phoropter.core.spec import SourceMap, validate_as
 from phoropter.report.summary.candidate_reader import SharedBootstrap
 from phoropter.report.summary.clinical.model import NO_CLINICAL_RESULTS, CandidateAtLevel, ClinicalResults, LevelResults
@@ -23,7 +23,7 @@ from phoropter.results.stats.estimand import Estimand, choose_estimand, compute_
 from phoropter.results.stats.held_out_rows import HeldOutRows, Round, join_answers
 from phoropter.results.store import Predictions, Store
 
-PICTURE, WINDOW = UnitWord("picture", "pictures"), UnitWord("window", "windows")
+WINDOW = UnitWord("window", "windows")
 
 
 def collect_clinical_results(store: Store, summary: StudySummary) -> ClinicalResults:
