@@ -85,7 +85,7 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path, inside: list[str])
 
 def test_pictures_without_class_folders_are_refused(tmp_path: Path, draw: Draw) -> None:
     draw(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"1 pictures lie outside class folders.*or a manifest"):
+    with pytest.raises(DataError, match=r"1 picture lies outside class folders.*or a manifest"):
         open_folder(tmp_path)
 
 
