@@ -21,12 +21,16 @@ from phoropter.results.shift.corruption_kinds import Corruption
 from phoropter.results.store import Run, Store
 from phoropter.study.executors import execute_study
 from phoropter.study.plan import plan_study
+from phoropter.study.shifts import evaluate
 from phoropter.study.spec import read_study
 from phoropter.study.worker import ComputeOptions
+from phoropter.training.candidates.table_spec import TableSpec
 from phoropter.training.predict import predict_from_pixels
+from phoropter.training.tables.metadata_features import load_metadata
 from phoropter.training.tables.picture_features import measure_mean_image
 from phoropter.training.tables.row_features import RowFeatures
 from phoropter.training.tables.table_fit import fit_table
+from small_pictures import draw_dark_and_light
 from small_recordings import CTG_STUDY
 
 SHIFT = "shift: {blur: [1, 3], noise: 0.1}\n"
@@ -106,6 +110,23 @@ def test_a_baseline_is_measured_on_the_corrupted_rows(done: Store, shifted_digit
         assert fitted.predict_values is not None
         expected = fitted.predict_values(blurred[one.split.test])
         np.testing.assert_allclose(answers_of(done, done.run(one.key))[BLUR.key], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_metadata_are_read_once_for_all_corruptions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_dark_and_light(tmp_path, 12, size=(32, 32))
+    lines = [f"{label}/{i}.png,{label},{30 + (7 * i) % 11}" for label in ("dark", "light") for i in range(12)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,age", *lines]))
+    calls: list[tuple[str, ...]] = []
+
+    def load_and_count(table: TableSpec, *others: Any) -> Any:
+        calls.append(table.metadata)
+        return load_metadata(table, *others)
+
+    monkeypatch.setattr(evaluate, "load_metadata", load_and_count)
+    candidates = "candidates: [{baseline: mean-image, metadata: [age]}]\nmetrics: [accuracy]\n"
+    head = "name: listed\ndata: {manifest: list.csv, size: 32}\nprotocol: {split: stratified-k-fold, folds: 2, seeds: [0]}\n"
+    store = run(tmp_path, head + candidates + SHIFT)
+    assert calls == [("age",)] and all(len(answers_of(store, one)) == 3 for one in store.runs())
 
 
 def test_an_average_averages_the_probabilities_of_its_members(done: Store) -> None:

@@ -14,7 +14,7 @@ from phoropter.core.errors import DataError
 from phoropter.data.dataset import Dataset
 from phoropter.data.spec import DataSpec, open_dataset
 from phoropter.training.candidates.table_spec import TableSpec
-from phoropter.training.tables.metadata_features import digest_metadata, join_metadata
+from phoropter.training.tables.metadata_features import digest_metadata, join_metadata, load_metadata
 from phoropter.training.tables.row_features import RowFeatures
 from phoropter.training.tables.table_fit import fit_table
 from small_pictures import draw_dark_and_light
@@ -39,20 +39,18 @@ def opened(tmp_path: Path) -> Opened:
 def test_they_stand_alone_or_to_the_right_of_features(opened: Opened) -> None:
     data, dataset = opened
     own = RowFeatures(np.arange(120, dtype=np.float32).reshape(60, 2), 3.0)
-    joined = join_metadata(own, BOTH, data, dataset, None, None)
-    alone = join_metadata(None, BOTH.model_copy(update={"baseline": None}), data, dataset, None, None)
+    stated = load_metadata(BOTH, data, dataset, None)
+    joined, alone = join_metadata(own, stated), join_metadata(None, stated)
     assert joined.values.shape == (60, 5) and (joined.seconds, alone.seconds) == (3.0, 0.0)
     np.testing.assert_array_equal(joined.values[:, :2], own.values)
     np.testing.assert_array_equal(joined.values[:, 2:], alone.values)
-    rows = np.array([4, 50])
-    np.testing.assert_array_equal(join_metadata(None, BOTH, data, dataset, None, rows).values, alone.values[rows])
-    assert join_metadata(own, TableSpec(baseline="mean-image"), data, dataset, None, None) is own
+    assert join_metadata(own, load_metadata(TableSpec(baseline="mean-image"), data, dataset, None)) is own
 
 
 def test_a_level_that_no_training_row_has_changes_no_answer(opened: Opened) -> None:
     data, dataset = opened
     split = make_folds(dataset)[0]
-    without = join_metadata(None, BOTH, data, dataset, None, None)
+    without = join_metadata(None, load_metadata(BOTH, data, dataset, None))
     unseen = np.zeros((60, 1), np.float32)
     unseen[split.test[:3]] = 1
     beside = replace(without, values=np.concatenate([without.values, unseen], axis=1))
@@ -72,4 +70,4 @@ def test_the_digest_is_filled_in_and_a_change_is_noticed(opened: Opened, tmp_pat
     text = (tmp_path / "list.csv").read_text()
     (tmp_path / "list.csv").write_text(text.replace(",n\n", ",w\n"))
     with pytest.raises(DataError, match="has changed since the study was loaded"):
-        join_metadata(None, settled, data, dataset, None, None)
+        load_metadata(settled, data, dataset, None)

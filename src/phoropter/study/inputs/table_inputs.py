@@ -8,7 +8,7 @@ from phoropter.core.files import digest
 from phoropter.data.images.pixels import Pixels
 from phoropter.study.plan import Plan, PlannedRun
 from phoropter.study.progress import ProgressCallback, ProgressEvent
-from phoropter.training.tables.metadata_features import join_metadata
+from phoropter.training.tables.metadata_features import join_metadata, load_metadata
 from phoropter.training.tables.prediction_file import FoldPredictions, read_fold_predictions
 from phoropter.training.tables.row_features import RowFeatures, compute_row_features
 
@@ -35,7 +35,7 @@ class TableInputs:
             dataset, own = image_set.dataset, None
             if table.baseline is not None or table.features is not None:
                 own = compute_row_features(table, dataset, pixels, self.cache, base, report_progress)
-            features = join_metadata(own, table, image_set.data, dataset, base, None)
+            features = join_metadata(own, load_metadata(table, image_set.data, dataset, base))
             features.values.flags.writeable = False
             self._features = {name: features}
         return self._features[name]

@@ -20,12 +20,14 @@ from phoropter.models.classifier import Classifier
 from phoropter.results.run_folder import Run
 from phoropter.results.shift.answer_file import load_shift_answers, write_shift_answers
 from phoropter.results.shift.corruption_kinds import Corruption
+from phoropter.study.load import ImageSet
 from phoropter.study.plan import Plan, PlannedRun
 from phoropter.study.progress import ProgressCallback, ProgressEvent
 from phoropter.study.records.run_record import average_member_predictions
 from phoropter.study.shifts.asked_answers import AskedAnswers, load_clean
+from phoropter.training.candidates.table_spec import TableSpec
 from phoropter.training.shift.shifted_predictions import predict_shifted
-from phoropter.training.tables.metadata_features import join_metadata
+from phoropter.training.tables.metadata_features import join_metadata, load_metadata
 from phoropter.training.tables.row_features import compute_row_features
 from phoropter.training.tables.table_fit import FittedTable
 
@@ -41,6 +43,7 @@ class ShiftEvaluator:
         self.asked = AskedAnswers(planned, folder)
         self._opened: tuple[str, ShiftedRows] | None = None  # of recordings one corruption is in memory
         self._features: dict[str, NDArray[np.float32]] = {}  # of baselines: small, and measured once for all folds
+        self._metadata: dict[str, NDArray[np.float32] | None] = {}  # the same at every corruption
 
     def evaluate_network(
         self, run: PlannedRun, run_folder: Path, model: Classifier, identities: Sequence[str], pixels: Pixels
@@ -119,9 +122,16 @@ class ShiftEvaluator:
             def report_progress(done: int, total: int) -> None:
                 self.on_progress(ProgressEvent("features", title, done, total))
 
-            base, images, own = self.planned.study.base, run.image_set, None
+            base, own = self.planned.study.base, None
             if table.baseline is not None:
                 own = compute_row_features(table, shifted.dataset, shifted.pixels, self.cache, base, report_progress)
-            rows = self.asked.list_tested_rows(images)
-            self._features[name] = join_metadata(own, table, images.data, images.dataset, base, rows).values
+            self._features[name] = join_metadata(own, self._load_metadata(table, run.image_set)).values
         return self._features[name]
+
+    def _load_metadata(self, table: TableSpec, images: ImageSet) -> NDArray[np.float32] | None:
+        """(m, D) metadata of all rows that are tested, read once; None of a table without."""
+        name = digest([table.identity(), images.identity])
+        if name not in self._metadata:
+            stated = load_metadata(table, images.data, images.dataset, self.planned.study.base)
+            self._metadata[name] = None if stated is None else stated[self.asked.list_tested_rows(images)]
+        return self._metadata[name]

@@ -27,25 +27,24 @@ def digest_metadata(table: TableSpec, name: str, data: DataSpec, dataset: Datase
     return table.model_copy(update={"metadata_digest": found.digest})
 
 
-def join_metadata(
-    found: RowFeatures | None,
-    table: TableSpec,
-    data: DataSpec,
-    dataset: Dataset,
-    base: Path | None,
-    rows: NDArray[np.int64] | None,
-) -> RowFeatures:
-    """(n, D) features of these rows of the dataset with the metadata beside them. found: None where metadata stand alone
+def load_metadata(table: TableSpec, data: DataSpec, dataset: Dataset, base: Path | None) -> NDArray[np.float32] | None:
+    """(N, D) metadata of the rows of a dataset; None of a candidate that reads none.
 
-    rows: None for all. Raises DataError where the data no longer state what the study was loaded with.
+    Raises DataError where the data no longer state what the study was loaded with.
     """
     if not table.metadata:
-        assert found is not None
-        return found
+        return None
     stated = read_metadata(data, base, dataset, table.metadata)
     if table.metadata_digest not in (None, stated.digest):
         raise DataError(f"metadata: what {dataset.name} states has changed since the study was loaded; run it again")
-    values = stated.values if rows is None else stated.values[rows]
+    return stated.values
+
+
+def join_metadata(found: RowFeatures | None, metadata: NDArray[np.float32] | None) -> RowFeatures:
+    """(n, D) features with the metadata of the same rows beside them. found: None where metadata stand alone"""
+    if metadata is None:
+        assert found is not None
+        return found
     if found is None:
-        return RowFeatures(values, 0.0)
-    return replace(found, values=np.concatenate([found.values, values], axis=1))
+        return RowFeatures(metadata, 0.0)
+    return replace(found, values=np.concatenate([found.values, metadata], axis=1))
