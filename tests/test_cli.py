@@ -21,6 +21,7 @@ from PIL import Image
 from phoropter.cli import main
 from phoropter.results.preparation import PreparationNote
 from phoropter.results.run_folder import RunWriter
+from phoropter.study_parts import read_parts
 
 COMMANDS = {"plan", "run", "demo", "status", "report", "compare", "folds", "serve-report", "refit", "predict", "inspect"}
 COMMANDS |= {"backbones", "studies", "doctor", "serve", "explain", "export", "schema", "weights", "init", "completion", "import"}
@@ -37,6 +38,7 @@ candidates:
   - {name: cnn, backbone: test_resnet, weights: random, frozen: true}
   - {name: vit, backbone: test_vit, weights: random, frozen: true}
 """
+TWO_MORE = [STUDY.replace("tiny", name) for name in ("one", "two")]
 
 
 def call(*arguments: object) -> Result:
@@ -55,8 +57,8 @@ def test_flags_stay_few() -> None:
     assert all({"--quiet", "--verbose"} <= options for name, options in flags.items() if name != "weights")
     flags = {name: options - {"--quiet", "--verbose"} for name, options in flags.items()}
     places = {"--device", "--jobs", "--devices", "--per-device", "--executor", "--address"}
-    assert flags["run"] == {"--out", "--smoke", "--add", "--set", "--budget", "--trust-code", *places}
-    assert flags["plan"] == {"--out", "--smoke", "--device", "--add", "--set", "--json", "--measure", "--trust-code"}
+    assert flags["run"] == {"--out", "--smoke", "--add", "--set", "--part", "--budget", "--trust-code", *places}
+    assert flags["plan"] == {"--out", "--smoke", "--device", "--add", "--set", "--part", "--json", "--measure", "--trust-code"}
     assert flags["report"] == {"--out", "--section", "--maps", "--json", "--trust-code"}
     assert flags["compare"] == flags["folds"] == {"--out", "--trust-code"}
     assert flags["refit"] == {"--out", "--candidate", "--how", "--examples", "--layout", "--data", "--device", "--trust-code"}
@@ -132,6 +134,25 @@ def test_a_part_whose_data_are_not_there_does_not_stop_the_others(tmp_path: Path
     result = call("plan", study)
     assert result.exit_code == 2 and "4 of 4 runs to compute" in result.output
     assert re.search(r"phoropter: part lost: .*nowhere.*\(and 1 more of 3 parts\)", result.output)
+
+
+def test_a_part_is_chosen_by_its_name_and_keeps_its_folder(tmp_path: Path) -> None:
+    """Its results are those of the complete study; a part that is not asked for may lack its data."""
+    study, out = tmp_path / "parts.yaml", tmp_path / "out"
+    study.write_text("---\n".join([STUDY.replace("{digits: true, size: 32, max_samples: 120}", "{folder: gone}"), *TWO_MORE]))
+    result = call("run", study, "-o", out, "--part", "two", "--device", "cpu")
+    assert result.exit_code == 0 and [f.name for f in out.iterdir()] == ["two"]
+    planned = call("plan", study, "-o", out, "--json", "--part", "two", "--part", "one")
+    parts = [(part["name"], part["missing"]) for part in json.loads(planned.output)["parts"]]
+    assert parts == [("one", 4), ("two", 0)]
+    unknown = call("plan", study, "--part", "twos")
+    assert unknown.exit_code == 2 and "--part twos: the study has no such part; did you mean 'two'?" in unknown.output
+
+
+def test_both_protocols_of_a_part_have_its_name() -> None:
+    parts = read_parts("sonic-wesad", None, False, only=["sonic-wesad-3-class"])
+    assert [part.name for part, _ in parts] == ["sonic-wesad-3-class-within-subject", "sonic-wesad-3-class-subject-held-out"]
+    assert parts[1][1] == Path("runs/sonic-wesad/sonic-wesad-3-class-subject-held-out")
 
 
 def test_the_weights_that_all_parts_miss_are_told_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,7 @@ from phoropter.commands.options import (
     add_option,
     device_option,
     out_option,
+    part_option,
     places_options,
     set_option,
     smoke_option,
@@ -150,6 +151,7 @@ for _command in (
 @places_options
 @add_option
 @set_option
+@part_option
 @click.option("--budget", metavar="TIME", help="Stop after 3h, 90min …: first folds of all candidates first, then a report.")
 @trust_option
 def run(study: str, out: Path | None, smoke: bool, how: HowToRun, budget: str | None, **others: Any) -> None:
@@ -167,7 +169,7 @@ def run(study: str, out: Path | None, smoke: bool, how: HowToRun, budget: str | 
         if not role.computes:  # the first process tells how it ended
             return
         placed = replace(how, places={**how.places, "group": role.group})
-        parts = read_parts(study, out, smoke, others["settings"])
+        parts = read_parts(study, out, smoke, others["settings"], others["only"])
         failed = sum(for_each_part(parts, lambda part, folder: run_and_report(part, folder, placed)))
         for (one, folder), (other, other_folder) in itertools.pairwise(parts):
             if one.context.compared_study and one.context.compared_study == other.context.compared_study:

@@ -87,18 +87,32 @@ def check_device(device: str) -> None:
         resolve_device(device)
 
 
-def read_parts(study: str, out: Path | None, smoke: bool, settings: Sequence[str] = ()) -> list[tuple[StudySpec, Path]]:
-    """The parts of a study, each with its results folder. settings: of `--set`, KEY=VALUE each"""
+def read_parts(
+    study: str, out: Path | None, smoke: bool, settings: Sequence[str] = (), only: Sequence[str] = ()
+) -> list[tuple[StudySpec, Path]]:
+    """The parts of a study, each with its results folder. settings: of `--set`, KEY=VALUE each · only: of `--part`; (): all"""
     from phoropter.study.smoke_scale import make_smoke_version
     from phoropter.study.spec import read_study
 
     parts = read_study(study, settings)
     default = Path("runs") / (Path(study).stem if len(parts) > 1 else parts[0].name)
     if smoke:
-        parts = [make_smoke_version(part) for part in parts]
         default = default.with_name(default.name + "-smoke")
     folder = out or default
-    return [(part, folder / part.name if len(parts) > 1 else folder) for part in parts]
+    placed = [(part, folder / part.name if len(parts) > 1 else folder) for part in parts]
+    kept = _choose_parts(placed, only) if only else placed
+    return [(make_smoke_version(part) if smoke else part, place) for part, place in kept]
+
+
+def _choose_parts(parts: list[tuple[StudySpec, Path]], names: Sequence[str]) -> list[tuple[StudySpec, Path]]:
+    """Those of some names; a part under two protocols has the name of both. Raises SpecError for a name that none has."""
+    from phoropter.core.errors import SpecError, did_you_mean, join_words
+
+    known = {part.name: {part.name, part.context.compared_study or part.name} for part, _ in parts}
+    if unknown := next((name for name in names if not any(name in of for of in known.values())), None):
+        hint = did_you_mean(unknown, known) or f"; its parts are {join_words(known)}"
+        raise SpecError(f"--part {unknown}: the study has no such part{hint}")
+    return [(part, folder) for part, folder in parts if known[part.name].intersection(names)]
 
 
 def describe_other_study(store: Store, planned: Plan) -> StoreError | None:

@@ -64,6 +64,9 @@ add_option = click.option("--add", is_flag=True, help="Write into a results fold
 set_option = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the study, as in recipe.epochs=3. Repeatable."
 )
+part_option = click.option(
+    "--part", "only", multiple=True, metavar="NAME", help="Of a study with several parts only this one. Repeatable."
+)
 bad_input_option = click.option(
     "--on-bad-input", type=click.Choice(["skip", "stop"]), default="skip", help="What cannot be read (default: skip)."
 )

@@ -14,6 +14,7 @@ from phoropter.commands.options import (
     device_option,
     json_option,
     out_option,
+    part_option,
     set_option,
     smoke_option,
     trust_option,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 @device_option
 @add_option
 @set_option
+@part_option
 @json_option
 @click.option("--measure", is_flag=True, help="Time a few real batches of each network, for this process, -j N and GPUs.")
 @trust_option
@@ -52,7 +54,8 @@ def plan_command(study: str, out: Path | None, smoke: bool, device: str, add: bo
         return _describe_part(part, folder, how)
 
     with trust_if(others["trust_code"], study), ask_stores_once():
-        described = for_each_part(read_parts(study, out, smoke, others["settings"]), describe_part)
+        parts = read_parts(study, out, smoke, others["settings"], others["only"])
+        described = for_each_part(parts, describe_part)
     if as_json:
         import phoropter
         from phoropter.commands.json_shapes import PlanDocument
