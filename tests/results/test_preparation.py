@@ -41,6 +41,16 @@ def test_progress_of_one_kind_is_written_once_in_a_while(tmp_path: Path, monkeyp
     assert describe_preparation(tmp_path).endswith("3 of 9")
 
 
+def test_a_note_of_what_is_done_is_removed_and_the_folder_stays(tmp_path: Path) -> None:
+    note = PreparationNote(tmp_path / "out")
+    note.remove()
+    note.write_progress("decoding images", 9, 9)
+    note.remove()
+    assert describe_preparation(tmp_path / "out") == "" and (tmp_path / "out" / "work").is_dir()
+    note.write_progress("decoding images", 1, 9)
+    assert describe_preparation(tmp_path / "out").endswith("1 of 9"), "at once, as it is another preparation"
+
+
 def test_an_old_note_says_so(tmp_path: Path) -> None:
     PreparationNote(tmp_path).write_progress("decoding images", 1, 9)
     then = time.time() - 180

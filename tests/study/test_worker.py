@@ -24,6 +24,7 @@ from phoropter.results.preparation import describe_preparation
 from phoropter.results.run_folder import RunWriter
 from phoropter.results.store import Store
 from phoropter.study import worker
+from phoropter.study.audit import check_leakage
 from phoropter.study.compute import Computation
 from phoropter.study.display.progress_bars import show_progress
 from phoropter.study.executors import execute_study
@@ -248,6 +249,22 @@ def test_preparing_is_noted_while_it_lasts(tmp_path: Path) -> None:
     execute_study(write_study(tmp_path), tmp_path / "out", look, options=HERE, cache=tmp_path / "cache")
     assert seen and seen[0].startswith("decoding images: ") and seen[0].endswith(" of 200")
     assert describe_preparation(tmp_path / "out") == ""
+
+
+def test_a_run_that_is_computed_is_no_preparation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, audited = tmp_path / "out", list[str]()
+
+    def look_and_check(*arguments: Any) -> Any:
+        audited.append(describe_preparation(out))
+        return check_leakage(*arguments)
+
+    monkeypatch.setattr(worker, "check_leakage", look_and_check)
+    seen: dict[str, str] = {}
+    execute_study(
+        write_study(tmp_path), out, lambda e: seen.update({e.kind: describe_preparation(out)}), options=HERE, cache=tmp_path / "c"
+    )
+    assert audited[0] == "checking for leakage", "the last count of decoded images was shown until the study ended"
+    assert {seen[kind] for kind in ("start", "epoch", "done")} == {""}
 
 
 def test_output_that_nobody_reads_does_not_stop_a_study(done: Store, tmp_path: Path) -> None:

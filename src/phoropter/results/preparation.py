@@ -18,7 +18,7 @@ _SILENT_S = 60.0
 
 
 class PreparationNote:
-    """Writes what is being prepared in a results folder, at most once a second."""
+    """Writes what is being prepared in a results folder: every change of words, and of what goes on at most once a second."""
 
     interval_s = 1.0
 
@@ -37,8 +37,15 @@ class PreparationNote:
         with suppress(PhoropterError, OSError), atomic_write(self.path) as aside:
             aside.write_text(json.dumps({"doing": words, "done": done, "total": total}), encoding="utf-8")
 
+    def remove(self) -> None:
+        """Removes the note where one was written: what it says is done."""
+        if self._words:
+            self._words = ""
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
+
     def clear(self) -> None:
-        """Removes the note, and an empty results folder if the study did not get as far as its plan."""
+        """Removes the note in any case, and an empty results folder if the study did not get as far as its plan."""
         work, results = self.path.parent, self.path.parent.parent
         with suppress(OSError):
             self.path.unlink(missing_ok=True)

@@ -100,13 +100,16 @@ def compute_missing_runs(
     note = PreparationNote(out)
 
     def notify(event: ProgressEvent) -> None:
-        if event.kind in ("decoding", "features"):
+        if event.kind == "decoding" or (event.kind == "features" and event.done < event.total):
             note.write_progress(name_preparation(event), event.done, event.total)
+        elif event.kind not in ("settled", "forecast"):  # of a run, which `status` counts itself
+            note.remove()
         on_progress(event)
 
     try:
         note.write_progress("reading the data")
-        return _compute_study(study, Store(out), notify, options or ComputeOptions(), cache or cache_dir(out), failed_elsewhere)
+        options = options or ComputeOptions()
+        return _compute_study(study, Store(out), notify, note, options, cache or cache_dir(out), failed_elsewhere)
     finally:
         note.clear()
 
@@ -115,6 +118,7 @@ def _compute_study(
     study: StudySpec,
     store: Store,
     on_progress: ProgressCallback,
+    note: PreparationNote,
     options: ComputeOptions,
     cache: Path,
     failed_elsewhere: AbstractSet[str],
@@ -122,17 +126,11 @@ def _compute_study(
     device = options.set_up_device()
     require_writable(store.folder)
     study = add_imported(study, store.folder)
-    check_feature_engines(loaded := load_study(study, cache), device.type)
-    earlier = store.read_earlier_study()
-    extensions = describe_extensions(study, loaded, earlier.get("extensions", ()))
-    if earlier and not options.add:  # before an image is decoded
-        raise_on_other_study(earlier, make_plan(study, loaded), store)
-    planned = make_plan(study, decode_images(loaded, cache, on_progress))
-    if not options.add:
-        raise_on_other_study(earlier, planned, store)
+    planned, extensions = _plan_decoded(study, store, device, options, cache, on_progress)
     open_images = partial(open_pixels, cache=cache, on_progress=on_progress)
 
     def write_audit() -> None:
+        note.write_progress("checking for leakage")
         findings = check_leakage(planned, cache, open_images, store.folder)
         record = describe_study(planned, device) | {"audit": findings_to_plain(findings)}
         own_metrics = [m.describe() for m in study.metrics if isinstance(m, Metric)]
@@ -142,6 +140,7 @@ def _compute_study(
         # Where report, compare and predict look for the modules of these extensions, if they are told to trust code
         record |= {"study_folder": str(study.base.resolve())} if extensions and study.base else {}
         store.write_study(record)
+        note.remove()
 
     write_audit()
     own = planned.image_sets[0]
@@ -156,6 +155,21 @@ def _compute_study(
     if count_datasets_with_features(planned, cache, open_images) > with_features:
         write_audit()
     return store
+
+
+def _plan_decoded(
+    study: StudySpec, store: Store, device: torch.device, options: ComputeOptions, cache: Path, on_progress: ProgressCallback
+) -> tuple[Plan, list[dict[str, Any]]]:
+    """The plan of a study, whose images are decoded now, and its extensions. Raises where the folder holds another study."""
+    check_feature_engines(loaded := load_study(study, cache), device.type)
+    earlier = store.read_earlier_study()
+    extensions = describe_extensions(study, loaded, earlier.get("extensions", ()))
+    if earlier and not options.add:  # before an image is decoded
+        raise_on_other_study(earlier, make_plan(study, loaded), store)
+    planned = make_plan(study, decode_images(loaded, cache, on_progress))
+    if not options.add:
+        raise_on_other_study(earlier, planned, store)
+    return planned, extensions
 
 
 def select_asked_runs(planned: Plan, options: ComputeOptions) -> list[PlannedRun]:
