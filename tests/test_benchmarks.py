@@ -141,13 +141,14 @@ def test_the_bias_of_small_parts_is_measured_and_shown() -> None:
 
 
 def test_the_exponent_of_growth_is_found_beside_a_fixed_cost() -> None:
-    from growth import LIMIT, find_last_exponent, fit_growth
+    from growth import LIMIT, Cost, find_last_exponent, find_quickest, fit_growth
 
     sizes = (100.0, 1_000.0, 10_000.0, 100_000.0)
     for exponent in (0.5, 1.0, 1.5, 2.0):
         found = fit_growth(sizes, [2 + 20 * (n / sizes[-1]) ** exponent for n in sizes])
         assert found.exponent == pytest.approx(exponent, abs=0.02) and found.fixed == pytest.approx(2, rel=0.05)
-    assert fit_growth(sizes, [3.0, 3.1, 2.9, 3.05]).exponent == 0
+    assert fit_growth(sizes, [3.0, 3.1, 2.9, 3.05]).exponent == 0 == fit_growth(sizes, [0.41, 0.42, 0.36, 0.33]).exponent
+    assert find_quickest([Cost(2, 1.5, 7), Cost(3, 1, 9)]) == Cost(2, 1, 9)
     assert find_last_exponent([10, 100, 10_000], [1.0, 5.0, 500.0]).exponent == pytest.approx(1)
     for factor in (1e-6, 1e-5, 1e-3):
         assert 1.05 < fit_growth(sizes, [1 + factor * n * np.log(n) for n in sizes]).exponent <= LIMIT
