@@ -173,7 +173,10 @@ def print_plan(to: Console, planned: Plan, cost: ResourceEstimate, store: Store)
         print_line(to, f"{contrast.role} question: {contrast.title}, by {contrast.metric}{within}")
     for line in [*describe_side_runs(planned), *forecast_interval(planned), *forecast_power(planned)]:
         print_line(to, line)
-    _print_estimate(to, cost, len(planned.missing_runs(store)), len(planned.runs))
+    if not (missing := len(planned.missing_runs(store))):
+        print_line(to, f"0 of {len(planned.runs)} runs to compute: all are done")
+        return
+    _print_estimate(to, cost, missing, len(planned.runs))
     print_line(to, f"memory on a processor: at most about {format_bytes(estimate_peak_memory(planned))} in a process (a guess)")
     if saving := describe_memory_saving(planned):
         print_line(to, f"  {saving}")

@@ -65,3 +65,19 @@ def test_damaged_and_missing_files_are_told(folder: Path, tmp_path_factory: pyte
     empty = tmp_path_factory.mktemp("empty")
     assert call("verify", empty).exit_code == 2 and "holds no weights" in call("verify", empty).output
     assert "is no folder" in call("verify", empty / "lost").output
+
+
+def test_files_that_a_study_names_by_path_are_listed_and_not_fetched(folder: Path, tmp_path: Path) -> None:
+    study = tmp_path / "mine.yaml"
+    candidate = "  - {{name: {0}, backbone: test_vit, weights: {0}.mine_in1k.safetensors}}\n"
+    study.write_text("name: mine\ndata: {digits: true}\ncandidates:\n" + candidate.format("test_vit") + candidate.format("lost"))
+    rows = [" ".join(line.split()) for line in call("list", study).stdout.splitlines()]
+    assert rows[1:] == [
+        "test_vit.mine_in1k.safetensors file ImageNet-1k MIT",
+        "lost.mine_in1k.safetensors no ImageNet-1k not stated",
+    ]
+    got = call("get", study, "--to", tmp_path / "stick")
+    assert got.exit_code == 0 and "use them by" not in got.output and not (tmp_path / "stick").exists()
+    assert f"not fetched: {tmp_path / 'lost.mine_in1k.safetensors'}, which the study names by its path, is missing" in got.output
+    study.write_text("name: mine\ndata: {digits: true}\ncandidates: [{backbone: test_vit, weights: random}]\n")
+    assert call("get", study, "--to", tmp_path / "stick").output == f"nothing to fetch: the networks of {study} start at random\n"

@@ -33,8 +33,8 @@ def get_command(names: tuple[str, ...], folder: Path) -> None:
     from phoropter.core.files import format_bytes
     from phoropter.models.weights.fetch_folder import WantedWeights, fetch_into_folder
 
-    to = make_console()
-    for entry in _find_entries(names):
+    to, (entries, files) = make_console(), _find_weights(names)
+    for entry in entries:
         settings = {
             "architecture": entry.name,
             "num_classes": entry.num_classes,
@@ -48,7 +48,12 @@ def get_command(names: tuple[str, ...], folder: Path) -> None:
         written, is_new = fetch_into_folder(WantedWeights(entry.tagged_name, entry.tag, entry.remote, settings), folder)
         size, licence = format_bytes(written.bytes), written.licence or "licence not stated"
         print_line(to, f"{'fetched' if is_new else 'there'}: {written.file} ({size}, {licence}, {written.pretraining})")
-    print_line(to, f"use them by PHOROPTER_WEIGHTS={folder.absolute()}")
+    for file in files.values():
+        print_line(to, f"not fetched: {file}, which the study names by its path, is {'there' if file.exists() else 'missing'}")
+    if entries:
+        print_line(to, f"use them by PHOROPTER_WEIGHTS={folder.absolute()}")
+    elif not files:
+        print_line(to, f"nothing to fetch: the networks of {', '.join(names)} start at random")
 
 
 @weights_command.command("list")
@@ -56,6 +61,7 @@ def get_command(names: tuple[str, ...], folder: Path) -> None:
 def list_command(names: tuple[str, ...]) -> None:
     """List weights: whether they are on this machine, what they were pretrained on, their licence. Default: of the folder."""
     from phoropter.core.errors import SpecError
+    from phoropter.models.weights.folder_files import read_stated_facts
     from phoropter.models.weights.pretraining_words import describe_pretraining
     from phoropter.models.weights.weight_files import find_cached_weights
     from phoropter.models.weights.weights_folder import VARIABLE, named_folder, read_weights_manifest
@@ -67,13 +73,16 @@ def list_command(names: tuple[str, ...]) -> None:
         _list_folder(folder)
         return
     known = read_weights_manifest(folder).weights if folder else {}
-    table = make_text_table(_HEADINGS)
-    for entry in _find_entries(names):
+    table, (entries, files) = make_text_table(_HEADINGS), _find_weights(names)
+    for entry in entries:
         name = entry.tagged_name
         here = find_cached_weights(entry.remote) if entry.remote else None
         place = "no" if here is None else "folder" if folder and here.is_relative_to(folder) else "cache"
         licence = (known[name].licence or _NOT_STATED) if name in known else f"see {_name_origin(entry)}"
         table.add_row(name, place, describe_pretraining(entry.tag), licence)
+    for word, file in files.items():
+        stated = read_stated_facts(file)
+        table.add_row(word, "file" if file.exists() else "no", stated.pretraining, stated.licence or _NOT_STATED)
     make_console(answer=True).print(table)
 
 
@@ -169,21 +178,29 @@ def _name_origin(entry: Architecture) -> str:
     return "no public weights" if remote is None else f"hf.co/{remote.repo}" if remote.repo else str(remote.url)
 
 
-def _find_entries(names: tuple[str, ...]) -> list[Architecture]:
-    """The networks of studies and names, each once. Raises SpecError for a name that is neither, and for one without weights."""
+def _find_weights(names: tuple[str, ...]) -> tuple[list[Architecture], dict[str, Path]]:
+    """The networks of studies and names, each once, and the files that studies name by path: as written → where it lies.
+
+    Raises SpecError for a name that is neither, and for one without weights.
+    """
     from phoropter.core.errors import SpecError
     from phoropter.models import catalog
     from phoropter.study.spec import list_shipped_studies, read_study
 
     found: dict[str, Architecture] = {}
+    files: dict[str, Path] = {}
     for name in names:
         if Path(name).suffix in (".yaml", ".yml") or name in list_shipped_studies():
-            backbones = [b for part in read_study(name) for c in part.parsed_candidates for b in c.backbones]
-            wanted = [catalog.describe_backbone(b) for b in backbones if b.custom is None and b.weights == "pretrained"]
+            wanted = []
+            for part in read_study(name):
+                backbones = [b for c in part.parsed_candidates for b in c.backbones]
+                wanted += [catalog.describe_backbone(b) for b in backbones if b.custom is None and b.weights == "pretrained"]
+                paths = dict.fromkeys(b.weights_path for b in backbones if b.weights_path)
+                files |= {path: (part.context.base or Path()) / Path(path).expanduser() for path in paths}
         else:
             wanted = [catalog.find_architecture(name)]
         for entry in wanted:
             if entry.remote is None:
                 raise SpecError(f"{entry.tagged_name} has no public weights; choose a tag of {', '.join(entry.tags) or 'none'}")
             found[entry.tagged_name] = entry
-    return list(found.values())
+    return list(found.values()), files
