@@ -60,6 +60,7 @@ def test_flags_stay_few() -> None:
     assert flags["run"] == {"--out", "--smoke", "--add", "--set", "--part", "--budget", "--trust-code", *places}
     assert flags["plan"] == {"--out", "--smoke", "--device", "--add", "--set", "--part", "--json", "--measure", "--trust-code"}
     assert flags["report"] == {"--out", "--section", "--maps", "--json", "--trust-code"}
+    assert flags["inspect"] == {"--preview", "--part", "--json"}
     assert flags["compare"] == flags["folds"] == {"--out", "--trust-code"}
     assert flags["refit"] == {"--out", "--candidate", "--how", "--examples", "--layout", "--data", "--device", "--trust-code"}
     assert flags["predict"] == {
@@ -314,6 +315,18 @@ def test_inspect_describes_what_lies_at_a_path(tmp_path: Path) -> None:
             Image.new("RGB", (9 + i, 9), (grey, i, 0)).save(tmp_path / kind / f"{i}.png")
     result = call("inspect", tmp_path)
     assert result.exit_code == 0 and "cats" in result.output and "6" in result.output
+
+
+def test_inspect_of_a_study_with_parts_says_which_it_describes(tmp_path: Path) -> None:
+    """A study of five collections was described by its first alone, without a word."""
+    study = tmp_path / "parts.yaml"
+    study.write_text(STUDY + "---\n" + STUDY.replace("tiny", "other").replace("max_samples: 120", "max_samples: 60"))
+    first, other = call("inspect", study), call("inspect", study, "--part", "other")
+    assert "120 pictures" in first.output and "the data of tiny, the first of 2 parts; --part NAME" in first.output
+    assert "60 pictures" in other.output and "parts" not in other.output
+    assert call("inspect", tmp_path, "--part", "other").exit_code == 2
+    late = call("inspect", tmp_path / "gone", "--preview", "sheet.jpg")
+    assert late.exit_code == 2 and "sheet.jpg: the preview should end in" in late.output, "told before anything is read"
 
 
 def test_folds_writes_the_splits_of_a_study_and_a_study_of_them_gives_the_same_runs(tmp_path: Path) -> None:

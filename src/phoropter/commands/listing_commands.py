@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from phoropter.commands.options import BackboneName, json_option, write_document
+from phoropter.commands.options import BackboneName, json_option, part_option, write_document
 from phoropter.console import format_large_count, make_console, make_text_table, print_line
 
 
@@ -17,17 +17,29 @@ from phoropter.console import format_large_count, make_console, make_text_table,
     type=click.Path(path_type=Path),
     help="Write a sheet: of recordings windows and their traces, of a study its pictures under each filter and augmentation.",
 )
+@part_option
 @json_option
-def inspect_command(path: Path, preview: Path | None, as_json: bool) -> None:
-    """Describe the images or recordings at PATH, or those of a study: counts per class, group and site, sizes, problems."""
+def inspect_command(path: Path, preview: Path | None, only: tuple[str, ...], as_json: bool) -> None:
+    """Describe the images or recordings at PATH, or those of a study: counts per class, group and site, sizes, problems.
+
+    Of a study with several parts, the data of the first one, or of the one that --part names.
+    """
+    from phoropter.core.errors import SpecError
     from phoropter.data.inspect import detect_data_spec, summarize_dataset
     from phoropter.data.spec import open_dataset
     from phoropter.data.stores.store_copy import ask_stores_once
     from phoropter.data.unit_names import name_units
-    from phoropter.study.spec import list_shipped_studies, read_study
+    from phoropter.study.spec import list_shipped_studies
+    from phoropter.study_parts import read_parts
 
+    if preview is not None:
+        from phoropter.data.recordings.contact_sheet import check_preview_file
+
+        check_preview_file(preview)  # before anything is read
     is_study = path.suffix in (".yaml", ".yml") or (not path.exists() and str(path) in list_shipped_studies())
-    parts = read_study(path) if is_study else []
+    if only and not is_study:
+        raise SpecError(f"--part is of a study, and {path} is none; leave it out")
+    parts = [part for part, _ in read_parts(str(path), None, False, only=only)] if is_study else []
     with ask_stores_once():
         spec = parts[0].data if parts else detect_data_spec(path)
         dataset = open_dataset(spec, parts[0].base if parts else None)
@@ -38,6 +50,9 @@ def inspect_command(path: Path, preview: Path | None, as_json: bool) -> None:
         write_document(make_inspect_document(spec.source, summary))
     else:
         print_line(make_console(answer=True), str(summary))
+    if any(part.data != parts[0].data for part in parts):
+        chosen = f"these are the data of {parts[0].name}, the first of {len(parts)} parts; --part NAME chooses another"
+        print_line(make_console(stderr=as_json), chosen)
     if preview is not None:
         from phoropter.data.recordings.contact_sheet import write_contact_sheet
         from phoropter.operations.treatment_sheet import write_treatment_sheet

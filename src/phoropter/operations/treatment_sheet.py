@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from phoropter.core.errors import DataError, join_words
 from phoropter.core.files import atomic_write
-from phoropter.data.recordings.contact_sheet import FIGURE_EXTENSIONS, draw_traces
+from phoropter.data.recordings.contact_sheet import check_preview_file, draw_traces
 from phoropter.study.spec import StudySpec
 from phoropter.study.treatments.drawn_treatments import draw_treatments
 
@@ -17,8 +16,7 @@ def write_treatment_sheet(parts: Sequence[StudySpec], file: Path) -> Path:
 
     Raises DataError for a file that does not end in .png, .svg or .pdf, and what `draw_treatments` raises.
     """
-    if file.suffix.lower() not in FIGURE_EXTENSIONS:
-        raise DataError(f"{file}: the preview should end in {join_words(FIGURE_EXTENSIONS)}")
+    check_preview_file(file)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -21,6 +21,12 @@ SHEET_COLUMNS, SHEET_ROWS = 4, 3
 FIGURE_EXTENSIONS = (".png", ".svg", ".pdf")
 
 
+def check_preview_file(file: Path) -> None:
+    """Raises DataError for a file that does not end in .png, .svg or .pdf."""
+    if file.suffix.lower() not in FIGURE_EXTENSIONS:
+        raise DataError(f"{file}: the preview should end in {join_words(FIGURE_EXTENSIONS)}")
+
+
 def write_contact_sheet(dataset: Dataset, file: Path) -> Path:
     """Writes a sheet of twelve windows, the classes in turn; the same dataset always gives the same windows.
 
@@ -28,8 +34,7 @@ def write_contact_sheet(dataset: Dataset, file: Path) -> Path:
     """
     if not isinstance(dataset.pictures, RenderedPictures):
         raise DataError(f"{dataset.name} is a dataset of images; a preview shows windows of recordings")
-    if file.suffix.lower() not in FIGURE_EXTENSIONS:
-        raise DataError(f"{file}: the preview should end in {join_words(FIGURE_EXTENSIONS)}")
+    check_preview_file(file)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
