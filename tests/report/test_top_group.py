@@ -89,6 +89,10 @@ def test_who_was_not_trained_to_the_end_is_left_out_and_named() -> None:
     group = find_top_group(summary, TOLD)
     assert group.leader.name == "V2" and group.members == ("V2", "V1 + V2") and not group.behind
     assert describe_not_converged(group) == f"Not trained to the end, and so left out of these sentences: V1 and R ({rising})."
+    planned = describe_not_converged(group, {"V2", "R"})
+    assert planned.startswith(
+        "Not trained to the end, and so left out of the exploratory sentences, not of the planned questions: V1"
+    )
     nobody: Any = Summed([Named(c.name, not_converged=rising) for c in FOUR.candidates])
     assert find_top_group(nobody, TOLD).leader.name == "V1"
     assert describe_not_converged(find_top_group(nobody, TOLD)).startswith("No candidate was trained to the end: V1, V2, ")

@@ -69,7 +69,8 @@ def write_conclusion(
         sentences += _further_sentences(summary, comparisons, group)
     sentences.append(describe_other_leads(group, comparisons))
     sentences += [describe_simple_baselines(summary, comparisons)]
-    sentences += [describe_not_converged(group), describe_blind_metric(summary)]
+    asked = {name for answer in answers.planned for name in answer.contrast.candidates}
+    sentences += [describe_not_converged(group, asked), describe_blind_metric(summary)]
     sentences[0] = _qualify_sentence(sentences[0], summary)
     small_print = [_leader_score_sentence(summary), _corrected_value_sentence(summary, answers)]
     small_print += [_power_sentence(summary, comparisons), *_stored_metric_sentences(summary)]

@@ -5,7 +5,7 @@ All rests on the answers about these models on new rows; what is said of trainin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -164,8 +164,11 @@ def _format_ratio(ratio: float) -> str:
     return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.1f}"
 
 
-def describe_not_converged(group: TopGroup) -> str:
-    """One sentence for the candidates that were left out because they were not trained to the end; else empty."""
+def describe_not_converged(group: TopGroup, asked: Collection[str] = ()) -> str:
+    """One sentence for the candidates that were left out because they were not trained to the end; else empty.
+
+    asked: names of those that planned questions are about, which are answered all the same
+    """
     if not group.not_converged:
         return ""
     by_reason: dict[str, list[str]] = {}
@@ -174,7 +177,9 @@ def describe_not_converged(group: TopGroup) -> str:
     said = "; ".join(f"{list_names(names, len(names))} ({reason})" for reason, names in by_reason.items())
     if group.leader.name in group.not_converged:
         return f"No candidate was trained to the end: {said}."
-    return f"Not trained to the end, and so left out of these sentences: {said}."
+    is_asked = not group.not_converged.keys().isdisjoint(asked)
+    of = "the exploratory sentences, not of the planned questions" if is_asked else "these sentences"
+    return f"Not trained to the end, and so left out of {of}: {said}."
 
 
 def shorten_names(names: Sequence[str], most: int = 4) -> str:
