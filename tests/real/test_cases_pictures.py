@@ -51,7 +51,7 @@ def test_results_beside_the_classes_are_left_out(tmp_path: Path) -> None:
         (root / "runs" / "s" / "report" / "figures" / name).write_bytes(b"%PDF")
     after = open_dataset(folder(root))
     assert after.fingerprint == before.fingerprint and len(after) == 20 and after.problems == before.problems == ()
-    assert "1 folders that phoropter wrote (results, reports, bundles, maps) were left out: runs/s" in after.notes
+    assert "1 folder that phoropter wrote (results, reports, bundles, maps) was left out: runs/s" in after.notes
 
 
 @pytest.mark.parametrize("case", ["bmp32-alpha0", "tiff-int32", "avif-named-jpg"])

@@ -21,7 +21,7 @@ def test_results_folders_of_phoropter_are_left_out(zoo: Path, draw: Draw) -> Non
     (zoo / "runs" / "s" / "study.json").write_text("{}")
     dataset = open_folder(zoo)
     assert dataset.classes == ("cat", "dog") and len(dataset) == 5 and dataset.problems == ()
-    assert dataset.notes[1:] == ("1 folders that phoropter wrote (results, reports, bundles, maps) were left out: runs/s",)
+    assert dataset.notes[1:] == ("1 folder that phoropter wrote (results, reports, bundles, maps) was left out: runs/s",)
 
 
 def test_report_folders_elsewhere_are_left_out(zoo: Path, draw: Draw) -> None:
@@ -30,7 +30,7 @@ def test_report_folders_elsewhere_are_left_out(zoo: Path, draw: Draw) -> None:
     (zoo / "page" / "conclusion.txt").write_text("resnet18 is best\n")
     dataset = open_folder(zoo)
     assert dataset.classes == ("cat", "dog") and dataset.problems == ()
-    assert dataset.notes[1:] == ("1 folders that phoropter wrote (results, reports, bundles, maps) were left out: page",)
+    assert dataset.notes[1:] == ("1 folder that phoropter wrote (results, reports, bundles, maps) was left out: page",)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_bundles_and_maps_beside_the_classes_are_left_out(zoo: Path, draw: Draw,
     (zoo / "made" / mark).touch()
     dataset = open_folder(zoo)
     assert dataset.classes == ("cat", "dog") and dataset.problems == ()
-    assert dataset.notes[1:] == ("1 folders that phoropter wrote (results, reports, bundles, maps) were left out: made",)
+    assert dataset.notes[1:] == ("1 folder that phoropter wrote (results, reports, bundles, maps) was left out: made",)
     assert len(scan_folder(zoo / "made").picture_paths) == 1, "its pictures are read where it is named itself"
 
 

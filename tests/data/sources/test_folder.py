@@ -48,7 +48,7 @@ def test_files_of_file_managers_are_ignored(zoo: Path, draw: Draw) -> None:
 
 def test_other_files_are_noted(zoo: Path) -> None:
     (zoo / "cat" / "notes.txt").write_text("x")
-    assert open_folder(zoo).notes[-1] == "1 files that are no pictures were left out: cat/notes.txt"
+    assert open_folder(zoo).notes[-1] == "1 file that is no picture was left out: cat/notes.txt"
 
 
 def test_suffixes_in_capitals_and_nested_folders(zoo: Path, draw: Draw) -> None:

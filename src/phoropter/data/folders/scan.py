@@ -18,6 +18,7 @@ from pathlib import Path
 
 from phoropter.core.columns import clean_cell
 from phoropter.core.errors import DataError, InputProblem, join_words
+from phoropter.core.language.unit_words import UnitWord
 from phoropter.data.dicom_file import is_dicom_file, may_be_dicom
 
 IMAGE_EXTENSIONS = (
@@ -75,6 +76,11 @@ OWN_FILES = (  # of a results folder (results/store.py), a report (report/render
 MAX_DEPTH = 32
 MAX_FILES = 20_000_000
 
+_OWN = "that phoropter wrote (results, reports, bundles, maps)"
+_OWN_FOLDERS = UnitWord(f"folder {_OWN}", f"folders {_OWN}")
+_LITTER = UnitWord("hidden entry or leftover of another program", "hidden entries and leftovers of other programs")
+_OTHER_FILES = UnitWord("file that is no picture", "files that are no pictures")
+
 PathParts = tuple[str, ...]
 
 
@@ -120,14 +126,13 @@ class FolderScan:
 
     def describe_other_files(self) -> tuple[str, ...]:
         """Notes, with counts, on results folders, litter and files that are no pictures; beside DICOM files without names."""
-        kinds = (
-            (self.results, "folders that phoropter wrote (results, reports, bundles, maps) were left out"),
-            (self.litter, "hidden entries and leftovers of other programs were left out"),
-            (self.other_files, "files that are no pictures were left out"),
-        )
+        kinds = ((self.results, _OWN_FOLDERS), (self.litter, _LITTER), (self.other_files, _OTHER_FILES))
+        notes = [
+            (names, f"{what.count(len(names))} {'was' if len(names) == 1 else 'were'} left out") for names, what in kinds if names
+        ]
         if self.holds_dicom:
-            return tuple(f"{len(names)} {what}" for names, what in kinds if names)
-        return tuple(f"{len(names)} {what}: {join_words(sorted(names), 3)}" for names, what in kinds if names)
+            return tuple(note for _, note in notes)
+        return tuple(f"{note}: {join_words(sorted(names), 3)}" for names, note in notes)
 
 
 def scan_folder(root: Path) -> FolderScan:
