@@ -189,6 +189,15 @@ def test_a_folder_without_a_study_says_so(tmp_path: Path) -> None:
         _ = Store(tmp_path).study
 
 
+def test_a_folder_of_the_parts_of_a_study_names_them(tmp_path: Path) -> None:
+    """`run -o` of a study with parts makes it, and to name the folder given to -o would be no advice."""
+    for part in ("two", "one"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "study.json").write_text("{}")
+    with pytest.raises(StoreError, match=r"but holds some: name that of one or two, as .*/one$"):
+        _ = Store(tmp_path).study
+
+
 def test_a_run_is_running_while_its_lock_is_held_and_not_because_it_left_a_note(tmp_path: Path) -> None:
     store = Store(tmp_path)
     keys = [f"{n:032x}" for n in range(4)]

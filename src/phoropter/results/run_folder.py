@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.errors import StoreError
+from phoropter.core.errors import StoreError, join_words
 from phoropter.core.files import digest_file
 from phoropter.core.storage.checksums import CHECKSUM_FILE, find_damage
 from phoropter.core.storage.csv_cells import format_csv, read_csv_rows
@@ -26,6 +26,15 @@ from phoropter.results.record_shapes import UNSEALED_FORMAT, RunShape, read_reco
 
 WAY_OUT = "run the study again, which makes this run again"
 _OPTIONAL_COLUMNS = {"groups": "group", "sites": "site", "spans": "span", "features": "features", "recordings": "recording"}
+
+
+def explain_no_study(folder: Path) -> str:
+    """Why a folder without study.json is no results folder: those of a study's parts lie in it, or none that is known."""
+    inside = sorted(path.parent.name for path in folder.glob("*/study.json"))
+    if not inside:
+        return f"{folder} is not a results folder (no study.json in it): name the folder given to `run -o`"
+    of_parts = f"name that of {join_words(inside)}, as {folder / inside[0]}"
+    return f"{folder} is not a results folder (no study.json in it) but holds some: {of_parts}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,7 +49,7 @@ from phoropter.results.record_shapes import (
     write_record_file,
 )
 from phoropter.results.remote_store import RemoteStore, find_remote
-from phoropter.results.run_folder import Predictions, Run, RunWriter, write_image_archive
+from phoropter.results.run_folder import Predictions, Run, RunWriter, explain_no_study, write_image_archive
 
 __all__ = ["Predictions", "Run", "RunState", "RunWriter", "Store", "write_image_archive", "write_progress_note"]
 
@@ -76,7 +76,7 @@ class Store:
         """study.json. Raises StoreError where the folder holds no study, or a damaged one."""
         path = self.folder / "study.json"
         if not path.exists():
-            raise StoreError(f"{self.folder} is not a results folder (no study.json in it): name the folder given to `run -o`")
+            raise StoreError(explain_no_study(self.folder))
         state = describe_file_state(path)
         if self._study[0] != state:
             self._study = (state, read_record_file(path, StudyShape, _STUDY_WAY_OUT))
