@@ -55,6 +55,16 @@ def test_retry_computes_failed_and_damaged_runs_and_leaves_missing_ones(tmp_path
     assert read_predictions(out) == {key: whole[key] for key in (failed, damaged)} and Store(out).read_failures() == {}
 
 
+def test_retry_passes_over_parts_that_were_never_begun(tmp_path: Path) -> None:
+    study, out = tmp_path / "parts.yaml", tmp_path / "out"
+    study.write_text(STUDY.replace("small", "later") + "---\n" + STUDY)
+    Store(out / "small").write_study({"name": "small", "plan": [{"key": "0" * 32, "candidate": "cnn"}]})
+    refused = call("retry", study, "-o", out)
+    assert refused.exit_code == 2 and f"no run in {out / 'small'} has failed" in refused.output
+    shutil.rmtree(out)
+    assert "is not a results folder" in call("retry", study, "-o", out).output
+
+
 def test_retry_of_a_screened_study_is_refused(tmp_path: Path) -> None:
     study = tmp_path / "small.yaml"
     study.write_text(STUDY + "screening: {keep: 1}\n")

@@ -37,7 +37,9 @@ def retry_command(study: str, out: Path | None, how: HowToRun, trust_code: bool)
 
     failed = 0
     with trust_if(trust_code, study):
-        parts = [(part, folder, frozenset(Store(folder).read_failures())) for part, folder in read_parts(study, out, smoke=False)]
+        named = read_parts(study, out, smoke=False)
+        begun = [(part, folder) for part, folder in named if (folder / "study.json").exists()] or named[:1]
+        parts = [(part, folder, frozenset(Store(folder).read_failures())) for part, folder in begun]
         if not any(keys for _, _, keys in parts):
             raise StoreError(f"no run in {parts[0][1]} has failed; phoropter run computes the missing ones")
         for part, folder, keys in parts:
