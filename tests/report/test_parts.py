@@ -16,7 +16,7 @@ from reading_html import Tags
 from scipy.optimize import minimize_scalar
 
 from phoropter.report.conclusion import write_conclusion
-from phoropter.report.model_card import build_model_card, list_limitations
+from phoropter.report.model_card import _describe_loading, build_model_card, list_limitations
 from phoropter.report.page import collect_notices
 from phoropter.report.sections.candidates import comparisons
 from phoropter.report.sections.study import leakage
@@ -178,6 +178,20 @@ def test_the_model_card_repeats_the_page(whole: Reported) -> None:
     ):
         assert f"\n## {title}\n" in text
     assert "No bundle of it was saved" in text and "torch 2.13.0" in text
+
+
+def test_the_model_card_of_an_average_says_what_makes_a_model_of_it(tmp_path: Path) -> None:
+    """Its runs save no bundle, whatever `save_models` says."""
+    found = findings_of(make_study(tmp_path, replace(SMALL, rows=60, folds=2)))
+    first, member = found.summary.candidates[:2]
+    first.runs[0].record["candidate"] = {"members": [member.name]}
+    assert _describe_loading(found) == [
+        f"It averages {member.name}: `phoropter refit` makes one model of them, trained on all rows."
+    ]
+    member.runs[0].record["candidate"] = {"table": {"baseline": "mean-image"}}
+    assert member.table_kind, "a member without a network"
+    (said,) = _describe_loading(found)
+    assert said.startswith(f"It averages answers of {member.name} too") and "phoropter refit" not in said
 
 
 def test_the_model_card_lists_what_limits_the_study(tmp_path: Path, hostile: Reported) -> None:

@@ -230,12 +230,23 @@ def list_protocol_limits(summary: StudySummary) -> list[str]:
     return []
 
 
+def _describe_average(names: Sequence[str], summary: StudySummary) -> str:
+    """Of an average of candidates, whose runs save no bundle of their own, whatever `save_models` says."""
+    tables = [c.name for c in summary.candidates if c.name in names and c.table_kind]
+    if tables:
+        which = _escape_text(list_names(tables))
+        return f"It averages answers of {which} too, without a network of pictures, so there is no model to load."
+    return f"It averages {_escape_text(list_names(names))}: `phoropter refit` makes one model of them, trained on all rows."
+
+
 def _describe_loading(inputs: ReportInput) -> list[str]:
     first = inputs.summary.candidates[0]
     kept = [(run, bundle) for run in first.runs if (bundle := inputs.store.run(run.key).bundle_folder) is not None]
     if first.table_kind:
         what = "It reads samples, not pictures" if first.reads_samples else f"It has no network ({first.table_kind})"
         return [f"{what}, so there is no model to load."]
+    if first.member_names:
+        return [_describe_average(first.member_names, inputs.summary)]
     if not kept:
         return ["No bundle of it was saved: run the study with `save_models: first` (one model) or `save_models: all`."]
     run, folder = kept[0]
