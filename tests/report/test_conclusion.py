@@ -102,6 +102,14 @@ def test_where_not_every_member_is_ahead_only_the_leader_is_called_so(tmp_path: 
     assert text.startswith("a is ahead of c by ") and "on unseen rows; it cannot be told from b." in text
 
 
+def test_a_single_candidate_that_was_not_trained_to_the_end_is_no_other(tmp_path: Path) -> None:
+    *_, found, summary = concluded(tmp_path, replace(THREE, accuracies={"alone": 0.9}))
+    summary.candidates[0].not_converged = "it never answers most of its classes"
+    sentences, _ = write_conclusion(summary, found)
+    assert sentences[0].endswith(" on unseen rows; there is no other candidate to compare it with.")
+    assert sentences[-1] == "alone (it never answers most of its classes) was not trained to the end."
+
+
 def test_the_cost_of_equals_is_said(tmp_path: Path) -> None:
     text, *_ = concluded(tmp_path, replace(THREE, accuracies={"a": 0.9, "b": 0.9}))
     ratio = r"(a|b) is [\d.]+ times cheaper to train than (a|b) \(.* s against .* s a run\) and .* cheaper to use"

@@ -176,7 +176,8 @@ def describe_not_converged(group: TopGroup, asked: Collection[str] = ()) -> str:
         by_reason.setdefault(reason, []).append(name)
     said = "; ".join(f"{list_names(names, len(names))} ({reason})" for reason, names in by_reason.items())
     if group.leader.name in group.not_converged:
-        return f"No candidate was trained to the end: {said}."
+        alone = not group.pairs and len(group.not_converged) == 1
+        return f"{said} was not trained to the end." if alone else f"No candidate was trained to the end: {said}."
     is_asked = not group.not_converged.keys().isdisjoint(asked)
     of = "the exploratory sentences, not of the planned questions" if is_asked else "these sentences"
     return f"Not trained to the end, and so left out of {of}: {said}."
