@@ -149,6 +149,8 @@ def test_a_part_is_chosen_by_its_name_and_keeps_its_folder(tmp_path: Path) -> No
     assert parts == [("one", 4), ("two", 0)]
     unknown = call("plan", study, "--part", "twos")
     assert unknown.exit_code == 2 and "--part twos: the study has no such part; did you mean 'two'?" in unknown.output
+    empty = call("run", study, "-o", out, "--part", "")  # as of a variable of the shell that is not set
+    assert empty.exit_code == 2 and "--part '': the study has no such part; its parts are tiny, one or two" in empty.output
 
 
 def test_both_protocols_of_a_part_have_its_name() -> None:
@@ -324,7 +326,8 @@ def test_inspect_of_a_study_with_parts_says_which_it_describes(tmp_path: Path) -
     first, other = call("inspect", study), call("inspect", study, "--part", "other")
     assert "120 pictures" in first.output and "the data of tiny, the first of 2 parts; --part NAME" in first.output
     assert "60 pictures" in other.output and "parts" not in other.output
-    assert call("inspect", tmp_path, "--part", "other").exit_code == 2
+    pictures = call("inspect", tmp_path, "--part", "other")
+    assert pictures.exit_code == 2 and f"--part is of a study, and {tmp_path} is none" in pictures.output
     late = call("inspect", tmp_path / "gone", "--preview", "sheet.jpg")
     assert late.exit_code == 2 and "sheet.jpg: the preview should end in" in late.output, "told before anything is read"
 

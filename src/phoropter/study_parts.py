@@ -109,9 +109,10 @@ def _choose_parts(parts: list[tuple[StudySpec, Path]], names: Sequence[str]) -> 
     from phoropter.core.errors import SpecError, did_you_mean, join_words
 
     known = {part.name: {part.name, part.context.compared_study or part.name} for part, _ in parts}
-    if unknown := next((name for name in names if not any(name in of for of in known.values())), None):
-        hint = did_you_mean(unknown, known) or f"; its parts are {join_words(known)}"
-        raise SpecError(f"--part {unknown}: the study has no such part{hint}")
+    for name in names:
+        if not any(name in of for of in known.values()):
+            hint = did_you_mean(name, known) or f"; its parts are {join_words(known)}"
+            raise SpecError(f"--part {name or repr(name)}: the study has no such part{hint}")
     return [(part, folder) for part, folder in parts if known[part.name].intersection(names)]
 
 
