@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from made_rows import save_frame
 from phoropter import study_parts
@@ -179,6 +180,26 @@ def test_what_reads_no_pictures_is_one_candidate_for_all_sizes(tmp_path: Path) -
     assert hrv == {r.key for r in store.runs() if r.candidate_name == "hrv"}, "as in the study of the first size"
     with pytest.raises(SpecError, match=r"the sweep over data\.size changes nothing: no candidate reads pictures"):
         plan(tmp_path, ECG_STUDY + "candidates: [{baseline: hrv}]\nsweep: {data.size: [32, 40]}\n")
+
+
+def test_what_reads_no_pictures_keeps_the_rows_that_each_page_leaves(tmp_path: Path) -> None:
+    """A picture that lacks a page is left out with its row, so that other rows are trained on and tested."""
+    lines = ["path,label,age"]
+    for number in range(24):
+        label, pages = ("dark", "light")[number % 2], [Image.new("L", (32, 32), 9 * number) for _ in range(2)]
+        pages[0].save(tmp_path / f"{number}.tif", save_all=True, append_images=pages[1:] if number % 3 else [])
+        lines.append(f"{number}.tif,{label},{30 + number}")
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    data = "data: {manifest: list.csv, size: 32, on_bad_input: skip}\nsweep: {data.page: [1, 2]}\n"
+    members = "{metadata: [age]}, {backbone: test_resnet, weights: random, frozen: true, recipe: logistic, name: network}"
+    candidates = f"candidates: [{members}, {{fuse: [metadata, network], mode: ensemble, name: both}}]\nmetrics: [accuracy]\n"
+    protocol = "protocol: {split: stratified-k-fold, folds: 2, seeds: [0]}\n"
+    store = run(tmp_path, "name: pages\n" + data + protocol + candidates)
+    tested = {
+        name: sum(len(r.load_predictions().ids) for r in store.runs() if r.candidate_name == name)
+        for name in ("metadata · page 1", "metadata · page 2", "both · page 2")
+    }
+    assert list(tested.values()) == [24, 16, 16]
 
 
 def test_a_network_on_samples_keeps_its_history_and_says_what_it_read(tmp_path: Path) -> None:

@@ -7,14 +7,15 @@ from phoropter.training.candidates.candidate import Candidate, DistillationSpec
 from phoropter.training.candidates.recipe import FEATURE_FIELDS
 
 _COMMON_PARTS = ("recipe", "data")  # a sweep over these affects every candidate; over other parts, only candidates that have them
-_PICTURE_KEYS = ("size", "resize", "interpolation", "intensity", "page", "grey_scale")  # of data: change pictures, and no rows
+# Of data: they change pictures, and no rows. Not so `page`, `channels` and `intensity`, by which a picture may be left out.
+_PICTURE_KEYS = ("size", "resize", "interpolation", "grey_scale")
 
 
 def setting_affects(path: str, candidate: Candidate) -> bool:
     """Whether a key changes what the candidate is: without a teacher it is the same for every α, metadata for every size."""
     part, _, name = path.partition(".")
     if part == "data" and candidate.table is not None and not candidate.table.reads_pictures:
-        return name.partition(".")[0] not in _PICTURE_KEYS
+        return name not in _PICTURE_KEYS
     if part in _COMMON_PARTS:
         if name in FEATURE_FIELDS and not candidate.stores_features:
             return False
