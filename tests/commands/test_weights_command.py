@@ -79,5 +79,6 @@ def test_files_that_a_study_names_by_path_are_listed_and_not_fetched(folder: Pat
     got = call("get", study, "--to", tmp_path / "stick")
     assert got.exit_code == 0 and "use them by" not in got.output and not (tmp_path / "stick").exists()
     assert f"not fetched: {tmp_path / 'lost.mine_in1k.safetensors'}, which the study names by its path, is missing" in got.output
-    study.write_text("name: mine\ndata: {digits: true}\ncandidates: [{backbone: test_vit, weights: random}]\n")
-    assert call("get", study, "--to", tmp_path / "stick").output == f"nothing to fetch: the networks of {study} start at random\n"
+    study.write_text("name: mine\ndata: {digits: true}\ncandidates: [{baseline: mean-image}]\n")
+    nothing = f"nothing to fetch: no network of {study} starts from public weights\n"
+    assert call("get", study, "--to", tmp_path / "stick").output == nothing

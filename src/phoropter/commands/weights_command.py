@@ -53,7 +53,7 @@ def get_command(names: tuple[str, ...], folder: Path) -> None:
     if entries:
         print_line(to, f"use them by PHOROPTER_WEIGHTS={folder.absolute()}")
     elif not files:
-        print_line(to, f"nothing to fetch: the networks of {', '.join(names)} start at random")
+        print_line(to, f"nothing to fetch: no network of {', '.join(names)} starts from public weights")
 
 
 @weights_command.command("list")

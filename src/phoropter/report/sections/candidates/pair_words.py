@@ -37,7 +37,7 @@ def describe_reach(answer: Answer, summary: StudySummary) -> str:
 def explain_undecided(answer: Answer, summary: StudySummary) -> str:
     """Why nobody is ahead where a reader would ask: no difference can be shown, or the interval leaves out zero and p is large.
 
-    `after correction for 55 pairs p is 0.356`; empty where there is nothing to explain.
+    `after correction for 55 pairs p is 0.36`; empty where there is nothing to explain.
     """
     if reach := describe_reach(answer, summary):
         return reach
