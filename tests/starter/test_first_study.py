@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
@@ -19,8 +20,9 @@ from PIL import Image
 from phoropter.cli import main
 from phoropter.commands.study_schema import make_study_schema
 from phoropter.core.durations import format_duration
+from phoropter.core.errors import DataError
 from phoropter.core.spec import load_yaml, parse_yaml
-from phoropter.data.spec import open_dataset
+from phoropter.data.spec import DataSpec, open_dataset
 from phoropter.data.splits.protocol import make_splits
 from phoropter.starter.choices import FirstStudy, choose_candidates, choose_protocol
 from phoropter.starter.first_look import look_at_path
@@ -325,6 +327,47 @@ def test_labels_that_nothing_tells_are_left_to_fill_in(tmp_path: Path) -> None:
     filled = call("init", manifest, "-o", out)
     assert filled.exit_code == 0 and "4 rows of 2 classes\n  4 recordings of 4 " in filled.output, filled.output
     assert call("plan", out, "-o", tmp_path / "runs").exit_code == 0
+
+
+def test_parquet_recordings_are_listed_at_the_rate_of_their_times(tmp_path: Path) -> None:
+    times = pd.Timestamp("2024-03-01 11:59:58") + pd.to_timedelta(np.arange(1250) / 125, unit="s")
+    for person in range(3):
+        for label in ("rest", "work"):
+            frame = pd.DataFrame({"ECG": np.random.default_rng(person).normal(size=1250)}, index=times)
+            put(tmp_path / "export" / f"p{person}_{label}.parquet", frame.to_parquet())
+    put(tmp_path / "export" / "people.parquet", pd.DataFrame({"subject": ["p0"], "age": [40]}).to_parquet())
+    with pytest.raises(
+        DataError, match=f"recordings are listed in a manifest .* which phoropter init {tmp_path / 'export'} writes"
+    ):
+        open_dataset(DataSpec.model_validate({"parquet": tmp_path / "export" / "p0_rest.parquet"}))
+    done = call("init", tmp_path / "export", "-o", tmp_path / "study.yaml")
+    assert done.exit_code == 0 and "not used: 1 tables that are empty or have no column of times (people.parquet)" in done.output
+    header, *rows = (tmp_path / "export-recordings.csv").read_text().splitlines()
+    assert header == "path,label,subject,rate_hz" and rows[1] == "export/p0_work.parquet,work,p0,125" and len(rows) == 6
+
+
+def test_a_rate_that_times_do_not_tell_is_left_to_fill_in(tmp_path: Path) -> None:
+    clock = [f"11:59:{n // 25:02d} AM" for n in range(500)]  # to the second
+    for person in range(3):
+        for label in ("rest", "work"):
+            lines = [f"{time},{n % 7}" for n, time in enumerate(clock)]
+            put(tmp_path / "export" / f"p{person}_{label}.csv", "\n".join(["time,ECG", *lines]) + "\n")
+    out, manifest = tmp_path / "study.yaml", tmp_path / "export-recordings.csv"
+    done = call("init", tmp_path / "export", "-o", out)
+    assert (
+        done.exit_code == 2
+        and f"fill in the column `rate_hz` of {manifest}, in Hz, then phoropter init {manifest}" in done.output
+    )
+    manifest.write_text("".join(re.sub(",$", ",25", line) + "\n" for line in manifest.read_text().splitlines()))
+    assert call("init", manifest, "-o", out).exit_code == 0
+
+
+def test_a_rate_is_that_of_the_first_table_that_tells_it(tmp_path: Path) -> None:
+    put(tmp_path / "export" / "a.csv", "time,ECG\n" + "".join(f"{n // 3},{n % 7}\n" for n in range(40)))
+    put(tmp_path / "export" / "b.csv", "time,ECG\n" + "".join(f"{n / 4},{n % 7}\n" for n in range(40)))
+    listed = write_recordings_list(tmp_path / "export", tmp_path / "study.yaml")
+    assert listed is not None and not listed.no_rate
+    assert listed.file.read_text().splitlines()[1:] == ["export/a.csv,,4", "export/b.csv,,4"]
 
 
 def test_a_folder_without_recordings_is_refused_as_before(tmp_path: Path) -> None:

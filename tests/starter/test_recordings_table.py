@@ -117,10 +117,10 @@ def test_tables_that_are_no_recordings_are_listed(export: Path, tmp_path: Path) 
     (folder / "23.csv").touch()
     manifest = tmp_path / "ward-recordings.csv"
     untold = call("init", folder, "-o", tmp_path / "study.yaml")
-    assert "not used: 2 CSV files that are empty or have no column of times (23.csv, outcomes.csv)" in untold.output
+    assert "not used: 2 tables that are empty or have no column of times (23.csv, outcomes.csv)" in untold.output
     manifest.unlink()
     told = call("init", folder, "--table", folder / "outcomes.csv", "--outcome", "pH<=7.15", "-o", tmp_path / "study.yaml")
-    assert "not used: 1 CSV files that are empty or have no column of times (23.csv)" in told.output and manifest.is_file()
+    assert "not used: 1 tables that are empty or have no column of times (23.csv)" in told.output and manifest.is_file()
 
 
 def test_a_table_without_classes_or_recordings_is_refused(export: Path, tmp_path: Path) -> None:

@@ -110,6 +110,11 @@ def _look_at_anything(path: Path, out: Path, to: Console, table: Path | None, ou
             f"(docs/recordings.md has others), then phoropter init {written.file} -o {out}; or remove it and name a table of "
             f"labels or outcomes: phoropter init {path} --table FILE -o {out}"
         )
+    if written.no_rate:
+        raise SpecError(
+            f"the rate of the tables is not told by their times ({written.no_rate}): fill in the column `rate_hz` of "
+            f"{written.file}, in Hz, then phoropter init {written.file} -o {out}"
+        )
     return look_at_path(written.file, more)
 
 
@@ -121,7 +126,7 @@ def _print_written(written: RecordingsList, to: Console) -> None:
     for names, words in (
         (written.left_out, "left out: {} recordings that the table does not have"),
         (written.unused, "not used: {} lines of the table, of which there is no recording"),
-        (written.passed_over, "not used: {} CSV files that are empty or have no column of times"),
+        (written.passed_over, "not used: {} tables that are empty or have no column of times"),
     ):
         if names:
             print_line(to, f"{words.format(len(names))} ({', '.join(names[:3])}{' …' if len(names) > 3 else ''})")

@@ -13,17 +13,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from phoropter.core.errors import SpecError, join_words
+from phoropter.core.errors import DataError, SpecError, join_words
 from phoropter.core.files import write_text
 from phoropter.core.storage.csv_cells import format_csv
 from phoropter.core.text_table import peek_table
-from phoropter.signals.readers.monitor_csv import read_export
+from phoropter.signals.readers.monitor_csv import read_rate_hz
+from phoropter.signals.readers.signal_tables import is_signal_schema
 from phoropter.signals.readers.tables import RECORDING_ENDINGS
 from phoropter.signals.readers.time_column import find_time_column
 from phoropter.starter.first_look import find_shared_numbers, relate_path
 from phoropter.starter.recordings_table import read_recordings_table
 
-_TABLE = ".csv"  # the only ending of text that a manifest of recordings may list
+_TABLES = (".csv", ".parquet")  # the endings of tables that a manifest of recordings may list
+_MAX_TRIED = 5  # tables whose times are asked for the rate
 MAX_CLASSES = 12
 _NO_LABELS = [""]
 
@@ -33,6 +35,7 @@ class RecordingsList:
     """file: the manifest that was written · count: of recordings · people: that `people_by` tells apart; 0: nothing tells them
     told_by: what the classes are taken from; None: labels are empty · left_out: names of recordings that the table does not have
     unused: names in the table that no recording has · passed_over: tables in the folder without a column of times, or empty
+    no_rate: why the times of tables give no rate, so that `rate_hz` is empty; "": they give one, or there are none
     """
 
     file: Path
@@ -43,13 +46,14 @@ class RecordingsList:
     left_out: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
+    no_rate: str = ""
 
 
 def write_recordings_list(folder: Path, out: Path, table: Path | None = None, rule: str | None = None) -> RecordingsList | None:
     """Writes the manifest of the recordings in a folder beside a study file; None for a folder without recordings.
 
-    Tables are recordings where they have a column of times; their rate is that of the first, and a study holds it against the
-    times of each. Raises SpecError for a manifest that is there already, and for a table that tells no classes.
+    Tables are recordings where they have a column of times; their rate is that of the first that tells it, and a study holds it
+    against the times of each. Raises SpecError for a manifest that is there already, and for a table that tells no classes.
     table: of what is known of them, joined by their names · rule: of its outcomes, which makes the classes in place of labels
     """
     name = folder.name if folder.name not in ("", "..") else folder.resolve().name  # of `.` and `..`
@@ -67,10 +71,10 @@ def write_recordings_list(folder: Path, out: Path, table: Path | None = None, ru
     labels, told_by = _tell_labels(stems)
     columns = {"path": [relate_path(file.absolute(), out.absolute().parent) for file in files], "label": labels}
     columns |= {"subject": people} if people else {}
-    is_table = [file.suffix.lower() == _TABLE for file in files]
-    if any(is_table):
-        rate = f"{read_export(files[is_table.index(True)]).rate_hz:g}"
-        columns["rate_hz"] = [rate if has_rate else "" for has_rate in is_table]
+    rate, no_rate = "", ""
+    if tables := {file for file in files if file.suffix.lower() in _TABLES}:
+        rate, no_rate = _tell_rate(sorted(tables))
+        columns["rate_hz"] = [rate if file in tables else "" for file in files]
     left_out: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     if table is not None:
@@ -86,7 +90,18 @@ def write_recordings_list(folder: Path, out: Path, table: Path | None = None, ru
         unused = known.unused
     write_text(manifest, format_csv([list(columns), *zip(*columns.values(), strict=True)], line_end="\n"))
     count, n_people = len(columns["path"]), len(set(columns.get("subject", ())))
-    return RecordingsList(manifest, count, n_people, people_by, told_by, left_out, unused, passed_over)
+    return RecordingsList(manifest, count, n_people, people_by, told_by, left_out, unused, passed_over, no_rate)
+
+
+def _tell_rate(tables: Sequence[Path]) -> tuple[str, str]:
+    """(the rate of the first table whose times tell it, ""), or ("", why those of the first tell none)."""
+    reasons = []
+    for table in tables[:_MAX_TRIED]:
+        try:
+            return f"{read_rate_hz(table):g}", ""
+        except DataError as error:
+            reasons.append(str(error))
+    return "", reasons[0]
 
 
 def _tell_classes(table: Path, columns: dict[str, list[str]], rule: str | None, told_by: str | None) -> str:
@@ -110,15 +125,27 @@ def _list_recordings(folder: Path, table: Path | None) -> tuple[list[Path], tupl
     real_table = table.resolve() if table else None
     for file in sorted(folder.rglob("*")):
         ending = file.suffix.lower()
-        if ending not in (*RECORDING_ENDINGS, _TABLE) or file.name.startswith(".") or not file.is_file():
+        if ending not in (*RECORDING_ENDINGS, *_TABLES) or file.name.startswith(".") or not file.is_file():
             continue
         if real_table and file.resolve() == real_table:
             continue
-        if ending != _TABLE or find_time_column(peek_table(file)[0]) is not None:
+        if ending in RECORDING_ENDINGS or _is_recording(file):
             found.append(file)
         else:
             passed_over.append(file.relative_to(folder).as_posix())
     return found, tuple(passed_over)
+
+
+def _is_recording(table: Path) -> bool:
+    if table.suffix.lower() == ".parquet":
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        try:
+            return is_signal_schema(parquet.read_schema(table))
+        except (OSError, pa.ArrowException):  # no Parquet
+            return False
+    return find_time_column(peek_table(table)[0]) is not None
 
 
 def _tell_people(names: Sequence[str]) -> tuple[list[str], str]:

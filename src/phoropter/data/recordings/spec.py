@@ -283,7 +283,10 @@ def _are_cardiotocograms(spec: RecordingFields, recordings: Sequence[Recording])
 def _only_channel(recordings: Sequence[Recording]) -> str:
     names = sorted({name for recording in recordings for name in recording.channels})
     if len(names) != 1:
-        raise DataError(f"the recordings have the channels {join_words(names)}: choose one with channel: {names[0]}")
+        raise DataError(
+            f"the recordings have the channels {join_words(names)}: choose one with channel: {names[0]}, or in a column channels "
+            "of their manifest"
+        )
     return names[0]
 
 

@@ -30,7 +30,7 @@ from phoropter.core.files import format_bytes
 from phoropter.core.storage.foreign_files import refuse_foreign_file
 from phoropter.core.text_table import peek_table
 from phoropter.signals.readers.physionet import select_channels
-from phoropter.signals.readers.signal_tables import MAX_SIGNAL_BYTES, MISSING_CELLS
+from phoropter.signals.readers.signal_tables import MAX_SIGNAL_BYTES, MISSING_CELLS, read_parquet_times
 from phoropter.signals.readers.tables import ManifestRow, read_manifest
 from phoropter.signals.readers.time_column import column_kind, is_clock, parse_clock, read_time_unit, split_unit
 from phoropter.signals.readers.unit_line import parse_unit_line, strip_cell_quotes
@@ -74,6 +74,16 @@ def read_export(path: Path) -> Recording:
     kept = tuple(names[i] for i in channels)
     notes = (GAPS_NOTE,) if samples.shape[1] > len(rows) else ()
     return Recording(path.stem, path.stem, samples, kept, tuple(units[i] for i in channels), rate_hz, source=path, notes=notes)
+
+
+def read_rate_hz(path: Path) -> float:
+    """The rate that the times of a CSV or Parquet table give. Raises DataError where they give none."""
+    if path.suffix.lower() == ".csv":
+        return read_export(path).rate_hz
+    seconds = read_parquet_times(path)
+    if len(seconds) < 2:
+        raise DataError(f"{path}: expected at least two lines of samples, came {len(seconds)}")
+    return _derive_sampling_grid(seconds, path)[1]
 
 
 def is_export_folder(folder: Path, names: Sequence[str]) -> bool:
@@ -165,7 +175,10 @@ def _derive_sampling_grid(seconds: NDArray[np.float64], path: Path) -> tuple[NDA
     worst = float(np.abs(steps - gaps * step).max())
     tolerance = max(MAX_JITTER * step, min(1e-3, step / 4))  # times may have been rounded to milliseconds
     if worst > tolerance or (gaps < 1).any():
-        raise DataError(f"{path}: its times are irregular (off a step of {step:g} s by up to {worst:g} s): resample the export")
+        raise DataError(
+            f"{path}: its times are irregular (off a step of {step:g} s by up to {worst:g} s): resample the export, or, "
+            "where lines are late or early, list the files in a manifest of `recordings` with their rate_hz"
+        )
     index = np.concatenate([[0.0], np.cumsum(gaps)]).astype(np.int64)
     if index[-1] >= MAX_SAMPLES:
         raise DataError(f"{path}: its times span {index[-1]} samples, more than the {MAX_SAMPLES} that are read: check the dates")

@@ -24,7 +24,14 @@ from phoropter.core.delimited import DelimitedFormat, read_text_head, sniff_deli
 from phoropter.core.errors import DataError, cut_message
 from phoropter.core.files import format_bytes
 from phoropter.core.storage.foreign_files import PARQUET, refuse_foreign_file
-from phoropter.signals.readers.time_column import column_kind, find_time_column, place_lines, rises_evenly, rises_like_times
+from phoropter.signals.readers.time_column import (
+    column_kind,
+    find_time_column,
+    parse_time_column,
+    place_lines,
+    rises_evenly,
+    rises_like_times,
+)
 from phoropter.signals.readers.unit_line import parse_unit_line, strip_cell_quotes
 from phoropter.signals.recording import GAPS_NOTE, Recording, check_filled_length, check_sampling_rate, find_channels
 
@@ -105,6 +112,27 @@ def read_signal_table(path: Path, rate_hz: float, channels: Sequence[str] | None
     names = tuple(table.header[at] for at in columns)
     units = tuple(unit or table.unit(at) for at in columns)
     return Recording(path.stem, path.stem, samples, names, units, rate_hz, source=path, notes=notes)
+
+
+def is_signal_schema(schema: Any) -> bool:
+    """Whether a Parquet file of this schema has times, as a column or as the index of its data frame, and numbers beside them,
+    but no pictures or lists."""
+    from pyarrow import types
+
+    index = (schema.pandas_metadata or {}).get("index_columns", [])
+    times = {f.name for f in schema if column_kind(f.name) == "time" or (f.name in index and types.is_temporal(f.type))}
+    others = [f for f in schema if f.name not in times and f.name not in index]
+    packed = any(types.is_nested(f.type) or types.is_binary(f.type) or types.is_large_binary(f.type) for f in others)
+    return bool(times) and not packed and any(types.is_integer(f.type) or types.is_floating(f.type) for f in others)
+
+
+def read_parquet_times(path: Path) -> NDArray[np.float64]:
+    """(N,) seconds of the time column of a Parquet file. Raises DataError where it has none."""
+    table = _read_table(path)
+    at = find_time_column(table.header)
+    if at is None or column_kind(table.header[at]) != "time":
+        raise DataError(f"{path}: expected a column called time, there are {', '.join(table.header)}")
+    return parse_time_column(table.frame.iloc[:, at], table.header[at], str(path), table.name_line)
 
 
 def _find_times(table: _Table, rate_hz: float) -> tuple[int | None, str, tuple[str, ...]]:

@@ -156,6 +156,12 @@ def parse_clock(texts: Sequence[str], cell: str, where: str, name_line: Callable
     return _parse_clock(pd.Series(texts, dtype="string"), where, name_line, cell)
 
 
+def parse_time_column(column: pd.Series[Any], cell: str, where: str, name_line: Callable[[int], str]) -> NDArray[np.float64]:
+    """Cells of a time column whose rate is not known → (N,) seconds. Numbers are seconds where the header states no unit."""
+    numbers = _numeric(column)
+    return _parse_clock(column, where, name_line, cell) if numbers is None else numbers * (read_time_unit(cell) or 1.0)
+
+
 def _numeric(column: pd.Series[Any]) -> NDArray[np.float64] | None:
     """Numbers of a column, NaN where a cell is empty; None for text and dates."""
     from pandas.api.types import is_bool_dtype, is_numeric_dtype

@@ -36,6 +36,7 @@ from phoropter.data.sources.packed.shards import (
     open_packed,
 )
 from phoropter.data.stores.store_copy import TABLES
+from phoropter.signals.readers.signal_tables import is_signal_schema
 
 
 def open_parquet(
@@ -134,6 +135,11 @@ def unpack_cells(column: Any) -> list[Cell]:
 def _read_shard(file: Path, columns: dict[str, str]) -> PackedShard:
     with _open_parquet_file(file) as opened:
         schema = opened.schema_arrow
+        if is_signal_schema(schema):
+            raise DataError(
+                f"{file.name} holds times and numbers, expected encoded pictures: recordings are listed in a manifest with the "
+                f"columns path, rate_hz and label, which is named as recordings and which phoropter init {file.parent} writes"
+            )
         theirs = assign_columns(file.name, schema, columns)
         windows = [name for name in WINDOW_COLUMNS if METADATA_KEY in (schema.metadata or {}) and name in schema.names]
         small = [theirs[ours] for ours in SHARD_COLUMNS[1:] if ours in theirs]
