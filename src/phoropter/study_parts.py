@@ -94,7 +94,7 @@ def read_parts(
     from phoropter.study.smoke_scale import make_smoke_version
     from phoropter.study.spec import read_study
 
-    parts = read_study(study, settings)
+    parts = read_study(study, settings, only)
     default = Path("runs") / (Path(study).stem if len(parts) > 1 else parts[0].name)
     if smoke:
         default = default.with_name(default.name + "-smoke")
@@ -239,10 +239,12 @@ def run_and_report(study: StudySpec, folder: Path, how: HowToRun) -> int:
 
 def _is_led_by_table(study: StudySpec, written: WrittenReport) -> bool:
     """Whether the first of the leaderboard, or a member of it, has no network of pictures (baseline, metadata …)."""
+    from phoropter.study.variants.sweep import SETTINGS_MARK
+
     tables = {c.name: c.table.kind_word for c in study.parsed_candidates if c.table is not None}
     averages = (c.name for c in study.parsed_candidates if c.is_ensemble and not tables.keys().isdisjoint(c.members))
     refused = {*tables, *averages, *(f"{name} ({kind})" for name, kind in tables.items())}
-    return str(written.leaderboard.rows[0].values[0]) in refused
+    return str(written.leaderboard.rows[0].values[0]).partition(SETTINGS_MARK)[0] in refused
 
 
 def _execute_with_progress(study: StudySpec, folder: Path, how: HowToRun) -> None:

@@ -28,6 +28,7 @@ from phoropter.signals.simulate import ctg_simulate, ecg_simulate
 from phoropter.training.candidates.refit_record import RefitRecord
 from phoropter.training.fit import predict_rows
 from phoropter.training.train import train_candidate
+from small_pictures import run_small_study
 from small_recordings import BIRTHS, PEOPLE
 
 CPU = torch.device("cpu")
@@ -37,6 +38,22 @@ RECORDINGS = {
     "births": lambda: ctg_simulate(BIRTHS),
 }
 Refit = Callable[..., RefitRecord]
+SWEPT = """\
+name: swept
+data: {digits: true, max_samples: 60}
+protocol: {split: stratified-k-fold, folds: 2, seeds: [0]}
+recipe: {preset: scratch, epochs: 1}
+sweep: {data.size: [32, 48]}
+candidates:
+  - {name: one, backbone: test_resnet, weights: random}
+  - {name: two, backbone: test_vit, weights: random}
+  - {name: solved, backbone: test_vit, weights: random, frozen: true, recipe: logistic}
+  - {name: student, student: test_vit, weights: random, teacher: solved, loss: soft}
+  - {name: warm, fuse: [one, two], warm_start: true}
+  - {name: average, fuse: [one, two], mode: ensemble}
+  - {name: table, baseline: mean-image}
+  - {name: joined, fuse: [table, one], mode: ensemble}
+"""
 
 
 def evaluate_in_study(store: Store, name: str, work: Path) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float32]]]:
@@ -90,6 +107,18 @@ def test_a_classifier_of_all_recordings_predicts_them_as_the_study_would(
     assert expected.keys() <= place.keys() and len(expected) > 10
     for sample, logits in expected.items():
         np.testing.assert_allclose(predicted.logits[place[sample]], logits, rtol=0, atol=2e-5)
+
+
+def test_what_a_candidate_of_a_sweep_needs_is_found_under_its_longer_name(refit: Refit, tmp_path: Path) -> None:
+    """A candidate says `teacher: solved`, and its runs were taught by `solved · size 32`."""
+    store = run_small_study(tmp_path, SWEPT)
+    for name, trained in (("student", {"solved", "student"}), ("warm", {"one", "two", "warm"}), ("average", {"one", "two"})):
+        record = refit(store, tmp_path / name, f"{name} · size 32")
+        assert record.epochs.keys() == {f"{each} · size 32" for each in trained}
+    assert refit(store, tmp_path / "folds", "average · size 32", how="folds").n_models == 4
+    for how in ("all", "folds"):
+        with pytest.raises(SpecError, match=r"'joined · size 48' averages 'table · size 48', which has no network \(baseline\)"):
+            refit(store, tmp_path / "no", "joined · size 48", how=how)
 
 
 def test_the_epochs_are_the_median_of_those_selected(shapes: Store, refit: Refit, tmp_path: Path) -> None:

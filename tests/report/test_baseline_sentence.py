@@ -22,6 +22,10 @@ class Candidate:
     member_names: tuple[str, ...] = ()
     values: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def base_name(self) -> str:
+        return self.name.partition(" · ")[0]
+
     def metric_mean(self, metric: str) -> float:
         return self.value
 
@@ -65,6 +69,8 @@ def test_an_average_with_a_baseline_is_no_network() -> None:
     mixed = Candidate("both", 0.85, member_names=("colour-texture", "resnet50"))
     pair = ("resnet50", "colour-texture", "cannot tell")
     assert sentence([mixed, NETWORK, SIMPLE], pair, ("both", "colour-texture", "ahead")) == sentence([NETWORK, SIMPLE], pair)
+    swept = Candidate("colour-texture · size 32", 0.8, "baseline")  # members are named without what a sweep adds
+    assert sentence([mixed, swept], ("both", swept.name, "cannot tell")) == ""
     networks = Candidate("two", 0.85, member_names=("vit", "resnet50"))
     assert sentence([networks, NETWORK, SIMPLE, OTHER], pair, ("two", "colour-texture", "ahead")) == ""
 

@@ -243,7 +243,8 @@ shift: {dropout_s: [30]}
 
 def test_no_bundle_is_proposed_of_an_average_with_metadata(tmp_path: Path) -> None:
     study = study_of(tmp_path, METADATA)
-    for first, led in (("mean", True), ("metadata (metadata)", True), ("network", False)):
+    swept = ("mean · size 32", True), ("metadata · page 1 (metadata)", True), ("network · size 32", False)
+    for first, led in (("mean", True), ("metadata (metadata)", True), ("network", False), *swept):
         written = SimpleNamespace(leaderboard=SimpleNamespace(rows=[SimpleNamespace(values=[first])]))
         assert study_parts._is_led_by_table(study, written) == led  # type: ignore[arg-type]
 

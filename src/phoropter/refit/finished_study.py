@@ -29,7 +29,6 @@ from phoropter.study.records.other_study import restore_written_out, state_seeds
 from phoropter.study.records.study_record import read_base
 from phoropter.study.side_runs.tuned_run import recall_tuned_run
 from phoropter.study.spec import StudySpec
-from phoropter.training.candidates.candidate import Candidate
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +69,7 @@ class FinishedStudy:
         """
         runs = [run for run in self.planned.compared if run.candidate.name == name]
         if runs:
-            self._check_networks(runs[0].candidate)
+            self._check_networks(runs[0])
         recorded = [str(row["key"]) for row in self.store.study["plan"] if row["candidate"] == name]
         if [run.key for run in runs] != recorded:
             raise StoreError(
@@ -79,17 +78,19 @@ class FinishedStudy:
             )
         return [recall_tuned_run(run, self.store.run(run.key).record["tuning"]) if run.trials else run for run in runs]
 
-    def _check_networks(self, candidate: Candidate) -> None:
+    def find_needs(self, run: PlannedRun) -> dict[str, str]:
+        """What a candidate calls those it needs → their names in the study, which a sweep lengthens."""
+        names = [self.planned.by_key[key].candidate.name for key in run.needs]
+        return dict(zip(run.candidate.needs, names, strict=False))  # tuned to learn nothing of its teacher, it has one need less
+
+    def _check_networks(self, run: PlannedRun) -> None:
         """Raises SpecError where a candidate, or a member whose answers it averages, is no network of pictures."""
-        answering = {candidate.name, *(candidate.members if candidate.is_ensemble else ())}
-        for each in {
-            run.candidate.name: run.candidate for run in self.planned.compared if run.candidate.name in answering
-        }.values():
+        own = run.candidate
+        for each in (own, *(self.planned.by_key[key].candidate for key in run.needs if own.is_ensemble)):
             if each.table is None:
                 continue
             what = "reads samples, not pictures" if each.table.is_signal_network else f"has no network ({each.table.kind_word})"
-            own = each.name == candidate.name
-            whose = f"'{each.name}'" if own else f"'{candidate.name}' averages '{each.name}', which"
+            whose = f"'{each.name}'" if each is own else f"'{own.name}' averages '{each.name}', which"
             raise SpecError(f"{whose} {what}, and a bundle is made of a network of pictures: name one with --candidate")
 
 

@@ -33,8 +33,8 @@ class FoldCollector:
     def average_folds(self, name: str) -> MadeClassifier:
         """The average of all models of a candidate. Raises WeightsError for a damaged bundle, and what training raises."""
         own = self.study.planned_runs(name)
-        candidate = own[0].candidate
-        runs = [run for member in candidate.members for run in self.study.planned_runs(member)] if candidate.is_ensemble else own
+        members = self.study.find_needs(own[0]).values() if own[0].candidate.is_ensemble else ()
+        runs = [run for member in members for run in self.study.planned_runs(member)] or own
         weights = {k: w for run in own for k, w in read_member_weights(self.store.run(run.key)).items()}
         runs = [run for run in runs if run.key in weights or not weights]
         models = [self._find_model(run) for run in runs]

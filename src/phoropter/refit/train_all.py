@@ -45,7 +45,8 @@ class FullTrainer:
         """
         runs = self.study.planned_runs(name)
         candidate = runs[0].candidate
-        names, weights = candidate.members if candidate.is_ensemble else (name,), self._average_weights(runs)
+        names = tuple(self.study.find_needs(runs[0]).values()) if candidate.is_ensemble else (name,)
+        weights = self._average_weights(runs)
         names = tuple(each for each in names if each in weights or not weights)
         parts = [self.train_on_all(each) for each in names]
         run = replace(parts[0][0], candidate=candidate)
@@ -67,7 +68,7 @@ class FullTrainer:
         """The run of a candidate that is trained, on all rows, and its classifier. Raises what `fit` raises."""
         if name not in self._trained:
             runs = self.study.planned_runs(name)
-            needed = {need: self.train_on_all(need) for need in runs[0].candidate.needs}
+            needed = {need: self.train_on_all(of_study) for need, of_study in self.study.find_needs(runs[0]).items()}
             run = replace(runs[0], candidate=choose_for_all_rows(runs), split=join_splits(runs), keep_bundle=True)
             self._trained[name] = run, self._train_run(run, runs, needed)
         return self._trained[name]

@@ -13,7 +13,7 @@ def describe_simple_baselines(summary: StudySummary, comparisons: CandidateCompa
 
     An average with a candidate that is no network among its members is none: a baseline is asked for what networks are worth.
     """
-    tables = {c.name for c in summary.candidates if c.table_kind}
+    tables = {c.base_name for c in summary.candidates if c.table_kind}
     networks = [c for c in summary.candidates if not c.table_kind and c.is_complete and not tables & set(c.member_names)]
     baselines = [c for c in summary.candidates if c.table_kind in ("baseline", "metadata") and c.is_complete]
     if not networks or not baselines:

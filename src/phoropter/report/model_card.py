@@ -232,7 +232,7 @@ def list_protocol_limits(summary: StudySummary) -> list[str]:
 
 def _describe_average(names: Sequence[str], summary: StudySummary) -> str:
     """Of an average of candidates, whose runs save no bundle of their own, whatever `save_models` says."""
-    tables = [c.name for c in summary.candidates if c.name in names and c.table_kind]
+    tables = list(dict.fromkeys(c.base_name for c in summary.candidates if c.base_name in names and c.table_kind))
     if tables:
         which = _escape_text(list_names(tables))
         return f"It averages answers of {which} too, without a network of pictures, so there is no model to load."

@@ -138,7 +138,7 @@ class CandidateResults:
 
     @property
     def member_names(self) -> tuple[str, ...]:
-        """Of an average, the candidates that it is made of, by their names in the study."""
+        """Of an average, the candidates that it is made of, by their names without what a sweep adds."""
         described = (self.runs[0].record.get("candidate") or {}) if self.runs else {}
         return tuple(described.get("members") or ())
 
