@@ -153,6 +153,23 @@ def test_a_part_is_chosen_by_its_name_and_keeps_its_folder(tmp_path: Path) -> No
     assert empty.exit_code == 2 and "--part '': the study has no such part; its parts are tiny, one or two" in empty.output
 
 
+def test_a_setting_is_of_the_part_that_is_chosen(tmp_path: Path) -> None:
+    study, out = tmp_path / "parts.yaml", tmp_path / "out"
+    short = STUDY.replace("tiny", "short").replace("  - {name: vit, backbone: test_vit, weights: random, frozen: true}\n", "")
+    study.write_text(f"{short}---\n{STUDY}")
+    settings = ["candidates.1.head=dense", "data.max_samples=90"]  # of a candidate that the other part does not have
+    parts = read_parts(str(study), out, False, settings, only=["tiny"])
+    assert [(part.name, part.data.max_samples) for part, _ in parts] == [("tiny", 90)]
+    several = {part.name: part.data.max_samples for part, _ in read_parts(str(study), out, False, ["data.max_samples=90"])}
+    assert several == {"short": 90, "tiny": 90}
+
+
+def test_a_setting_is_of_both_protocols_of_a_part_or_of_the_part_of_a_half() -> None:
+    for name, count in (("sonic-wesad-3-class", 2), ("sonic-wesad-3-class-subject-held-out", 1)):
+        parts = read_parts("sonic-wesad", None, False, settings=["data.max_samples=90"], only=[name])
+        assert [part.data.max_samples for part, _ in parts] == [90] * count
+
+
 def test_both_protocols_of_a_part_have_its_name() -> None:
     parts = read_parts("sonic-wesad", None, False, only=["sonic-wesad-3-class"])
     assert [part.name for part, _ in parts] == ["sonic-wesad-3-class-within-subject", "sonic-wesad-3-class-subject-held-out"]

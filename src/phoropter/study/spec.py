@@ -234,15 +234,16 @@ class StudySpec(Spec):
         return list(value) if isinstance(value, tuple) else value
 
 
-def read_study(path: Path | str, settings: Sequence[str] = ()) -> list[StudySpec]:
+def read_study(path: Path | str, settings: Sequence[str] = (), only: Sequence[str] = ()) -> list[StudySpec]:
     """A study file, or the name of a shipped study → its parts.
 
-    settings: KEY=VALUE each, written into every part before it is checked (settings/assignments.py)
+    settings: KEY=VALUE each, written into the parts before they are checked (settings/assignments.py)
+    only: names of the parts that settings are written into; (): all
     Raises SpecError with file, line and the nearest valid word.
     """
     file = _find_study_file(path)
     assigned = [parse_assignment(setting) for setting in settings]
-    documents = [apply_assignments(data, source, assigned) for data, source in load_yaml(file)]
+    documents = [apply_assignments(data, source, assigned if _is_named(data, only) else ()) for data, source in load_yaml(file)]
     text = file.read_text(encoding="utf-8") + "".join(f"# changed on the command line: --set {each}\n" for each in settings)
     if not documents:
         raise SpecError(f"{file}: the file is empty; expected a study with name, data and candidates")
@@ -260,6 +261,13 @@ def read_study(path: Path | str, settings: Sequence[str] = ()) -> list[StudySpec
     if len(set(names)) < len(names):
         raise SpecError(f"{file.name}: two parts have the same name ({join_words(names)}); give each its own")
     return parts
+
+
+def _is_named(data: Any, only: Sequence[str]) -> bool:
+    """Whether the plain data of a part, or a half of it under one of two protocols, have one of some names; (): any."""
+    name = data.get("name") if isinstance(data, dict) else None
+    halves = (f"{name}-{half}" for half in (*_SUBJECT_NAMES, *_PATIENT_NAMES))
+    return not only or not {str(name), *halves}.isdisjoint(only)
 
 
 def expand_protocols(study: StudySpec) -> list[StudySpec]:
