@@ -61,6 +61,8 @@ def test_retry_passes_over_parts_that_were_never_begun(tmp_path: Path) -> None:
     Store(out / "small").write_study({"name": "small", "plan": [{"key": "0" * 32, "candidate": "cnn"}]})
     refused = call("retry", study, "-o", out)
     assert refused.exit_code == 2 and f"no run in {out / 'small'} has failed" in refused.output
+    Store(out / "later").write_study({"name": "later", "plan": [{"key": "1" * 32, "candidate": "cnn"}]})
+    assert f"no run in {out / 'later'} or {out / 'small'} has failed" in call("retry", study, "-o", out).output
     shutil.rmtree(out)
     assert "is not a results folder" in call("retry", study, "-o", out).output
 

@@ -32,7 +32,7 @@ def retry_command(study: str, out: Path | None, how: HowToRun, trust_code: bool)
 
     `phoropter run` does the same and goes on with the missing runs. Exit codes: as those of run.
     """
-    from phoropter.core.errors import SpecError, StoreError
+    from phoropter.core.errors import SpecError, StoreError, join_words
     from phoropter.results.store import Store
 
     failed = 0
@@ -41,7 +41,8 @@ def retry_command(study: str, out: Path | None, how: HowToRun, trust_code: bool)
         begun = [(part, folder) for part, folder in named if (folder / "study.json").exists()] or named[:1]
         parts = [(part, folder, frozenset(Store(folder).read_failures())) for part, folder in begun]
         if not any(keys for _, _, keys in parts):
-            raise StoreError(f"no run in {parts[0][1]} has failed; phoropter run computes the missing ones")
+            folders = join_words([str(folder) for _, folder, _ in parts])
+            raise StoreError(f"no run in {folders} has failed; phoropter run computes the missing ones")
         for part, folder, keys in parts:
             if keys and part.screening is not None:
                 raise SpecError(f"{part.name}: what is screened follows from all runs: use phoropter run, which retries them too")
