@@ -18,6 +18,8 @@ from phoropter.cli import main
 from phoropter.core.errors import DataError, SpecError, StoreError, WeightsError
 from phoropter.core.extensions import Extension, trust_code
 from phoropter.data import source
+from phoropter.deploy.bundle import load_bundle
+from phoropter.deploy.serve.served_bundle import describe_study_evidence
 from phoropter.models.timm_compat import import_timm
 from phoropter.refit.evidence import collect_evidence
 from phoropter.refit.finished_study import open_finished_study
@@ -177,6 +179,22 @@ def test_a_smoke_version_is_opened_and_its_runs_are_found(tmp_path: Path) -> Non
     assert {run.key for run in opened.planned.runs} == {run.key for run in store.runs()} != set()
     evidence = collect_evidence(opened, opened.find_candidate(None))
     assert evidence.study == "s (a smoke version)", "a bundle of it says so wherever it names its study"
+
+
+def test_a_metric_that_held_out_rows_do_not_define_is_no_figure(tmp_path: Path) -> None:
+    """No tested row has the label `b`: its ROC-AUC, and the mean over labels, is not defined."""
+    draw_dark_and_light(tmp_path / "pictures", 6)
+    labels = {"dark": ["a", "a|b", "b", "none", "a", "none"], "light": ["none", "a|b", "a", "b", "a", "none"]}
+    rows = [f"{kind}/{n}.png,{label},{'test' if n > 3 else 'train'}" for kind, of in labels.items() for n, label in enumerate(of)]
+    (tmp_path / "pictures" / "list.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
+    text = "name: s\ndata: {manifest: pictures/list.csv, multi_label: true, size: 32}\nprotocol: {split: predefined}\n"
+    text += "candidates: [{name: a, backbone: test_resnet, weights: random, frozen: true, recipe: {preset: probe, epochs: 1}}]\n"
+    store = run_small_study(tmp_path, text)
+    done = CliRunner().invoke(main, ["refit", str(store.folder), "-o", str(tmp_path / "bundle")], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "does not tell ROC-AUC for a, from 4 held-out predictions of one model, of which it is not defined." in done.output
+    (first, *_) = describe_study_evidence(load_bundle(tmp_path / "bundle"))
+    assert first.startswith("Its study has no ROC-AUC of this classifier's recipe: it is not defined on 4 predictions of one")
 
 
 def test_data_that_were_moved_are_named_and_must_be_the_same(tmp_path: Path) -> None:

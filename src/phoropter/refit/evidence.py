@@ -47,9 +47,12 @@ def describe_evidence(record: RefitRecord) -> list[str]:
     if figure.low is not None and figure.high is not None:
         bounds = f" (95 % interval {scale.format_value(figure.low)} to {scale.format_value(figure.high)})"
     models = f"{evidence.n_runs} models" if evidence.n_runs > 1 else "one model"
+    told = "does not tell" if figure.value is None else "estimates"
+    value = "" if figure.value is None else f" {scale.format_value(figure.value)}{bounds}"
+    undefined = ", of which it is not defined" if figure.value is None else ""
     return [
-        f"The study {evidence.study} estimates {scale.inline_title} {scale.format_value(figure.value)}{bounds} for "
-        f"{evidence.candidate}, from {evidence.n_rows:,} held-out predictions of {models}.",
+        f"The study {evidence.study} {told} {scale.inline_title}{value} for {evidence.candidate}, from {evidence.n_rows:,} "
+        f"held-out predictions of {models}{undefined}.",
         *_describe_making(record),
         f"Its logits are divided by a temperature of {record.temperature:.3f}, fitted on {record.temperature_rows:,} held-out "
         "predictions of the study's models.",
@@ -110,7 +113,7 @@ def collect_evidence(study: FinishedStudy, candidate: CandidateResults) -> Study
         study=str(summary.study.get("name", "")) + (" (a smoke version)" if summary.study.get("scale") else ""),
         candidate=candidate.name,
         fingerprint=str((summary.study.get("dataset") or {}).get("fingerprint", "")),
-        figure=StudyFigure(metric=ranking, value=values[ranking], **bounds),
+        figure=StudyFigure(metric=ranking, value=values[ranking] if np.isfinite(values[ranking]) else None, **bounds),
         metrics={name: value for name, value in values.items() if np.isfinite(value)},
         n_runs=len(candidate.runs),
         n_rows=sum(run.n_test for run in candidate.runs),

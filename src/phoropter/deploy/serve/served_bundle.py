@@ -157,10 +157,12 @@ def describe_study_evidence(predictor: Predictor) -> list[str]:
         else metric.title[:1].lower() + metric.title[1:]
     )
     models = f"{evidence.n_runs} models" if evidence.n_runs > 1 else "one model"
-    sentences = [
-        f"In its study this classifier's recipe reached {title} {_format_figure(figure, figure.value)}{_format_interval(figure)} "
-        f"on {evidence.n_rows:,} predictions of {models} for rows they had not been trained on."
-    ]
+    rows = f"{evidence.n_rows:,} predictions of {models} for rows they had not been trained on"
+    if figure.value is None:
+        sentences = [f"Its study has no {title} of this classifier's recipe: it is not defined on {rows}."]
+    else:
+        reached = f"{title} {_format_figure(figure, figure.value)}{_format_interval(figure)}"
+        sentences = [f"In its study this classifier's recipe reached {reached} on {rows}."]
     sentences.append("That holds for new data that resemble the study's, and says nothing of others.")
     if record.temperature != 1:
         sentences.append("Probabilities are calibrated on the study's held-out predictions.")

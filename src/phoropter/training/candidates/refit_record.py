@@ -12,11 +12,12 @@ from phoropter.core.spec import Spec
 class StudyFigure(Spec):
     """The study's estimate of its ranking metric for a candidate, from rows that its models were not trained on.
 
+    value: None where it is not defined, as where the held-out rows lack a label
     low, high: of the 95 % interval, in the units of the metric; None where there are too few units · method: of the interval
     """
 
     metric: str
-    value: float
+    value: float | None
     low: float | None = None
     high: float | None = None
     method: str = ""
