@@ -136,8 +136,8 @@ def _leader_sentence(summary: StudySummary, comparisons: CandidateComparisons, g
     if not group.pairs:
         scale = MetricFormat.from_metric(summary.ranking_metric)
         score = f"{scale.format_value(leader.metric_mean(summary.metrics[0]))} {scale.inline_title}"
-        others = group.not_converged.keys() - {leader.name}
-        alone = "no other was trained to the end" if others else "there is no other candidate to compare it with"
+        unfinished = group.not_converged.keys() - {leader.name}
+        alone = "no other was trained to the end" if unfinished else "there is no other candidate to compare it with"
         return f"{leader.name} reaches {score} {population}; {alone}."
     if not group.behind:
         return _undecided_sentence(summary, group, comparisons, guessing)
