@@ -51,6 +51,8 @@ candidates:
   - {name: student, student: test_vit, weights: random, teacher: solved, loss: soft}
   - {name: warm, fuse: [one, two], warm_start: true}
   - {name: average, fuse: [one, two], mode: ensemble}
+  - {name: flat, backbone: test_resnet, weights: random, frozen: true, recipe: logistic}
+  - {name: chosen, fuse: [solved, flat], mode: select}
   - {name: table, baseline: mean-image}
   - {name: joined, fuse: [table, one], mode: ensemble}
 """
@@ -116,6 +118,9 @@ def test_what_a_candidate_of_a_sweep_needs_is_found_under_its_longer_name(refit:
         record = refit(store, tmp_path / name, f"{name} · size 32")
         assert record.epochs.keys() == {f"{each} · size 32" for each in trained}
     assert refit(store, tmp_path / "folds", "average · size 32", how="folds").n_models == 4
+    weights = [each["weight"] for run in store.runs() for each in run.record.get("selection", {"members": []})["members"]]
+    assert len(weights) == 8 and sum(weights) == pytest.approx(4), "of two members at two sizes on two splits"
+    assert refit(store, tmp_path / "chosen", "chosen · size 48").n_models in (1, 2)
     for how in ("all", "folds"):
         with pytest.raises(SpecError, match=r"'joined · size 48' averages 'table · size 48', which has no network \(baseline\)"):
             refit(store, tmp_path / "no", "joined · size 48", how=how)

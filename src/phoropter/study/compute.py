@@ -180,11 +180,10 @@ class Computation:
         work = self.store.work_folder(run.key)
         checkpoints = Checkpoints(work, self.checkpoint_s)
         with defer_stop(checkpoints.request_save) as interrupts:
-            tasks = {key: self._make_task(self.planned.by_key[key], checkpoints, interrupts) for key in run.needs}
-            chosen, seconds = choose_members(
-                {self.cache / "inner-answers" / f"{key}.npz": task for key, task in tasks.items()},
-                lambda task: self._drive_training(run, task, work, interrupts),
-            )
+            tasks = [self._make_task(self.planned.by_key[key], checkpoints, interrupts) for key in run.needs]
+            files = [self.cache / "inner-answers" / f"{key}.npz" for key in run.needs]
+            members = dict(zip(run.candidate.members, zip(files, tasks, strict=True), strict=True))
+            chosen, seconds = choose_members(members, lambda task: self._drive_training(run, task, work, interrupts))
         return SelectedMembers(chosen, len(run.split.train), seconds)
 
     def compute_table(self, run: PlannedRun) -> dict[str, Any]:

@@ -34,13 +34,15 @@ class InnerAnswers:
     seconds: float
 
 
-def choose_members(tasks: Mapping[Path, TrainingTask], train: Callable[[TrainingTask], TrainedRun]) -> tuple[Selection, float]:
+def choose_members(
+    tasks: Mapping[str, tuple[Path, TrainingTask]], train: Callable[[TrainingTask], TrainedRun]
+) -> tuple[Selection, float]:
     """Members of one split → the selection among them, and the seconds that their fits on inner folds took.
 
-    tasks: file of the answers → the member's task. Raises what `load_or_answer` raises.
+    tasks: name of a member → the file of its answers, and its task. Raises what `load_or_answer` raises.
     """
-    answers = {task.candidate.name: load_or_answer(file, task, train) for file, task in tasks.items()}
-    first = next(iter(tasks.values()))
+    answers = {name: load_or_answer(file, task, train) for name, (file, task) in tasks.items()}
+    _, first = next(iter(tasks.values()))
     rows, groups = first.split.train, first.dataset.groups
     units = np.arange(len(rows)) if groups is None else np.unique(groups[rows], return_inverse=True)[1]
     truths = {name: found.truth for name, found in answers.items()}
