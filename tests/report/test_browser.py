@@ -160,7 +160,7 @@ def test_sections_fold_by_keyboard_by_link_and_all_at_once(browser: Any, whole: 
     page.keyboard.press("Space")
     assert cost.get_attribute("open") is None and not page.locator("#cost table").is_visible()
     page.locator(".reliability a[href='#calibration']").click()
-    assert page.locator("#calibration table").first.is_visible()
+    page.locator("#calibration table").first.wait_for(state="visible", timeout=10_000)  # opened by an event of its own
     for shown, words in ((folds.count(), "Close all sections"), (0, "Open all sections")):
         page.locator(".unfold button").click()
         page.wait_for_function("words => document.querySelector('.unfold button').textContent === words", arg=words)

@@ -69,9 +69,11 @@ def test_seconds_of_a_frozen_candidate_include_the_pass_over_its_rows(records: d
         assert entry["seconds"] == pytest.approx(120 * each) and (entry["images"], entry["batch"]) == (120, 8)
         assert cost["train_pass_seconds"] == pytest.approx(split["n_train"] * each, abs=6e-4)
         assert cost["predict_pass_seconds"] == pytest.approx(split["n_test"] * each, abs=6e-4)
-        assert cost["train_seconds"] > cost["train_pass_seconds"] and cost["predict_seconds"] >= cost["predict_pass_seconds"]
+        assert cost["train_seconds"] >= cost["train_pass_seconds"] and cost["predict_seconds"] >= cost["predict_pass_seconds"]
         assert cost["predict_images_per_s"] == pytest.approx(split["n_test"] / cost["predict_seconds"], rel=0.01)
-        assert cost["predict_images_per_s"] < 1 / each  # never faster than the backbone
+        assert cost["predict_images_per_s"] <= round(
+            1 / each, 1
+        )  # never faster than the backbone; a head may take no millisecond
         assert cost["peak_memory_bytes"] >= entry["peak_memory_bytes"] > 0
 
 
