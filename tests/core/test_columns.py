@@ -137,7 +137,7 @@ def test_an_unread_column_called_as_groups_are_is_noted(name: str) -> None:
     assert f"'{name}' was not read" in note and f"columns: {{group: {name}}}" in note
 
 
-@pytest.mark.parametrize("name", ["Usage", "subset", "set", "data_split", "Partition", "phase"])
+@pytest.mark.parametrize("name", ["Usage", "subset", "set", "data_split", "Partition", "phase", "part"])
 def test_an_unread_column_called_as_parts_are_is_noted(name: str) -> None:
     (note,) = describe_unread_parts(["width", name])
     assert f"'{name}' was not read" in note and f"columns: {{split: {name}}}" in note
@@ -146,7 +146,7 @@ def test_an_unread_column_called_as_parts_are_is_noted(name: str) -> None:
         "the columns 'phase', 'fold' or 'set' were not read; if one of them says which rows are for training, name it with "
         "columns: {split: phase} or write a folds file of it (protocol: {split: file, folds_file: FILE})",
     )
-    assert describe_unread_parts(["data_set", "dataset", "manifold", "offset", "uset", "caused", ""]) == ()
+    assert describe_unread_parts(["data_set", "dataset", "manifold", "offset", "uset", "caused", "body_part", ""]) == ()
 
 
 def test_other_unread_columns_are_not_noted() -> None:

@@ -32,7 +32,7 @@ _PERSON_NAME = re.compile(
     re.IGNORECASE,
 )
 # Columns that say which rows are for training: `Usage`, `data_split`, `fold`.
-_PART_NAME = re.compile(r"set|(?:.*[^a-z])?(?:split|subset|partition|phase|usage|fold)s?", re.IGNORECASE)
+_PART_NAME = re.compile(r"set|parts?|(?:.*[^a-z])?(?:split|subset|partition|phase|usage|fold)s?", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?\s*")
 
 

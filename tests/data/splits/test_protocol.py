@@ -325,7 +325,7 @@ PARTED = ["train"] * 3 + ["test"] * 3
             HoldOut(train_per_class=4),
             "leaves nothing to test of 'b', which has 4 pictures; use 3 or fewer",
         ),
-        (some("ab" * 6), Predefined(), "needs parts train and test, and some has none; use split: stratified-k-fold"),
+        (some("ab" * 6), Predefined(), "and some has none; name them in a column split of the manifest"),
         (some("ab" * 3, parts=["test"] * 6), Predefined(), "and some has only 'test'"),
         (some("aaabab", parts=PARTED), Predefined(), "no picture of 'b' is in the training part of 'official"),
         (

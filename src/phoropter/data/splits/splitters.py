@@ -221,7 +221,10 @@ def _split_predefined(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iter
     there = set() if parts is None else {str(part) for part in parts if part}
     if parts is None or "train" not in there or len(there) < 2:
         has = f"only '{min(there)}'" if there else "none"
-        raise SplitError(f"split: predefined needs parts train and test, and {pool.name} has {has}; use split: stratified-k-fold")
+        raise SplitError(
+            f"split: predefined needs parts train and test, and {pool.name} has {has}; name them in a column split of the "
+            "manifest or by folders train and test, or use split: stratified-k-fold"
+        )
     tested = "test" if "test" in there else "val"
     val = np.flatnonzero(parts == "val") if tested == "test" and "val" in there else None
     if val is not None and spec.val_size:
