@@ -20,6 +20,13 @@ STRIDE2 = WindowRule(length_s=5, step_s=2)
 GAP2 = WindowRule(length_s=5, gap_s=2)
 
 
+@pytest.mark.parametrize(("rule", "step"), [(STRIDE2, "2 s"), (GAP2, "7 s")])
+def test_a_window_of_less_than_a_sample_is_refused_with_the_rate(rule: WindowRule, step: str) -> None:
+    """As where times in ms were read as seconds."""
+    with pytest.raises(SpecError, match=f"length 5 s and step {step} should both be .* which at 0.05 Hz takes 20 s: .*time .ms."):
+        rule.length_and_step(0.05)
+
+
 def labelled(codes: np.ndarray, rate_hz: float = 700.0, ident: str = "a") -> Recording:
     spans = codes_to_spans(codes, {1: "one", 2: "two"}, [0], ident)
     return Recording(ident, ident, np.arange(len(codes), dtype=np.float32)[None], ("ECG",), ("mV",), rate_hz, spans=spans)

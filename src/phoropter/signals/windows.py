@@ -47,7 +47,11 @@ class WindowRule(Spec):
         length = round(self.length_s * rate_hz)
         step = round(self.step_s * rate_hz) if self.step_s is not None else length + round((self.gap_s or 0.0) * rate_hz)
         if length < 1 or step < 1:
-            raise SpecError(f"windows: length {self.length_s} s and step {step / rate_hz:g} s should both be at least one sample")
+            step_s = self.step_s if self.step_s is not None else self.length_s + (self.gap_s or 0.0)
+            raise SpecError(
+                f"windows: length {self.length_s:g} s and step {step_s:g} s should both be at least one sample, which at "
+                f"{rate_hz:g} Hz takes {1 / rate_hz:g} s: give longer ones, or correct the rate or the unit of the times (time [ms])"
+            )
         return length, step
 
 
