@@ -50,7 +50,7 @@ class WindowRule(Spec):
             step_s = self.step_s if self.step_s is not None else self.length_s + (self.gap_s or 0.0)
             raise SpecError(
                 f"windows: length {self.length_s:g} s and step {step_s:g} s should both be at least one sample, which at "
-                f"{rate_hz:g} Hz takes {1 / rate_hz:g} s: give longer ones, or correct the rate or the unit of the times (time [ms])"
+                f"{rate_hz:g} Hz takes {1 / rate_hz:g} s: give longer ones, or correct the rate or the unit of times (time [ms])"
             )
         return length, step
 
