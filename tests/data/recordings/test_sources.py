@@ -84,7 +84,7 @@ def test_a_file_that_changes_is_read_again(tmp_path: Path, births: list[Recordin
 def test_several_channels_require_a_choice(tmp_path: Path, people: list[Recording]) -> None:
     two = [replace(r, samples=np.repeat(r.samples, 2, axis=0), channels=("I", "II"), units=("", "")) for r in people]
     manifest = listed(tmp_path, [replace(r, spans=(), label="ab"[i % 2]) for i, r in enumerate(two)])
-    with pytest.raises(DataError, match="have the channels I or II: choose one with channel: I, or in a column channels"):
+    with pytest.raises(DataError, match="the channels I or II: choose one with channel: I, or write I into a column channels"):
         open_dataset(validate_as(DataSpec, {"recordings": manifest}))
     assert len(open_dataset(validate_as(DataSpec, {"recordings": manifest, "channel": "II", "window": {"step_s": 5}}))) > 3
 

@@ -55,6 +55,8 @@ def test_channels_may_hold_spaces(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("ECG II,ECG V\n1,2\n3,4\n")
     path = manifest(tmp_path, "a.csv,4,ECG V; ECG II", header="path,rate_hz,channels\n")
     assert read_manifest(path).recordings[0].channels == ("ECG V", "ECG II")
+    path = manifest(tmp_path, "a.csv,4,ECG V;", header="path,rate_hz,channels\n")
+    assert read_manifest(path).recordings[0].channels == ("ECG V",)
 
 
 def test_a_parquet_manifest_reads_as_a_csv_one(tmp_path: Path) -> None:

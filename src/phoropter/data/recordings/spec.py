@@ -284,8 +284,8 @@ def _only_channel(recordings: Sequence[Recording]) -> str:
     names = sorted({name for recording in recordings for name in recording.channels})
     if len(names) != 1:
         raise DataError(
-            f"the recordings have the channels {join_words(names)}: choose one with channel: {names[0]}, or in a column channels "
-            "of their manifest"
+            f"the recordings have the channels {join_words(names)}: choose one with channel: {names[0]}, or write "
+            f"{names[0]}{';' if ' ' in names[0] else ''} into a column channels of their manifest"
         )
     return names[0]
 

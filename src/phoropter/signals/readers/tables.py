@@ -78,11 +78,12 @@ class ManifestRow:
         return value
 
     def parse_channels(self) -> list[str] | None:
-        """Channel names separated by `;`, or by spaces where there is no `;`."""
+        """Channel names separated by `;`, or by spaces where there is no `;`: one name with spaces ends with it."""
         text = self.cells.get("channels")
         if text is None:
             return None
-        return [name.strip() for name in text.split(";")] if ";" in text else text.split()
+        names = [name.strip() for name in text.split(";")] if ";" in text else text.split()
+        return [name for name in names if name] or None
 
     def parse_facts(self, prefix: str) -> dict[str, float | str | None]:
         """The cells of the columns `prefix.KEY` by KEY, as numbers where they are numbers."""
