@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+from _sides import run_counted
 
 FIT = Path(__file__).parent / "_autogluon_fit.py"
 
@@ -29,15 +30,7 @@ class AutoGluon:
     def spend_on(self, pictures: Path) -> float:
         """Processor seconds of training on a folder with the parts `train` and `validation`. Raises SystemExit where it fails."""
         words = (FIT, pictures, self.name, self.side, self.batch, self.epochs, self.at / "written")
-        began = os.times()
-        done = subprocess.run(
-            [self.python, *map(str, words)],
-            env=os.environ | {"HF_HUB_OFFLINE": "1"},
-            cwd=pictures,
-            capture_output=True,
-            text=True,
-        )
-        ended = os.times()
+        done, seconds = run_counted([self.python, *map(str, words)], env=os.environ | {"HF_HUB_OFFLINE": "1"}, cwd=pictures)
         shutil.rmtree(self.at / "written", ignore_errors=True)
         if done.returncode:
             last = (done.stderr.strip() or "it said nothing").splitlines()[-1]
@@ -45,4 +38,4 @@ class AutoGluon:
                 f"--autogluon {self.python}: expected to train {self.name} and stopped with '{last}'; give the Python of an "
                 "environment with autogluon.multimodal, or leave --autogluon out"
             )
-        return ended.children_user + ended.children_system - began.children_user - began.children_system
+        return seconds

@@ -13,28 +13,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
-# torchvision whose compiled operators do not load would not be imported; nothing here calls them.
-try:
-    import torchvision  # noqa: F401
-except RuntimeError:
-    for module in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        del sys.modules[module]
-    declared = torch.library.Library("torchvision", "DEF")
-    for operator in ("nms", "qnms"):
-        declared.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-import pandas as pd
-from autogluon.multimodal import MultiModalPredictor
-from autogluon.multimodal.models import timm_image
+sys.path.append(str(Path(__file__).parents[1] / "src"))
 
 
-def list_pictures(part: Path) -> pd.DataFrame:
+def list_pictures(part: Path) -> Any:
+    """A data frame of the files of a part and their classes."""
+    import pandas as pd
+
     return pd.DataFrame([{"image": str(file), "label": file.parent.name} for file in sorted(part.rglob("*.jpg"))])
 
 
 def main() -> None:
+    # timm does not import where torchvision's compiled operators do not load, unless this module has been there first.
+    from phoropter.models import timm_compat
+
+    timm_compat.import_timm()
+    from autogluon.multimodal import MultiModalPredictor
+    from autogluon.multimodal.models import timm_image
+
     folder, name, out = Path(sys.argv[1]), sys.argv[2], sys.argv[6]
     side, batch, epochs = (int(word) for word in sys.argv[3:6])
     make = timm_image.create_model

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from _sides import run_counted
 from _usual import MEAN, STD, options_of
 
 EPOCHS = 8
@@ -75,9 +75,7 @@ class Script:
         """Processor seconds of the whole script over a folder with the parts `train` and `validation`."""
         command = [sys.executable, "-c", START, str(self.file), *self._options(pictures)]
         path = os.pathsep.join([str(self.file.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-        began = os.times()
-        done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
-        ended = os.times()
+        done, seconds = run_counted(command, env=os.environ | {"PYTHONPATH": path})
         shutil.rmtree(self.at / "written", ignore_errors=True)
         if done.returncode:
             last = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
@@ -85,7 +83,7 @@ class Script:
                 f"--timm {self.file.parent}: train.py was expected to train {self.name} and stopped with '{last}'; check out a "
                 "release that fits the installed torch, or leave --timm out"
             )
-        return ended.children_user + ended.children_system - began.children_user - began.children_system
+        return seconds
 
     def _options(self, pictures: Path) -> list[str]:
         given = {

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 from _autogluon import AutoGluon
 from _pictures import CLASSES, folder_of
-from _sides import Turns, one_thread, row, write
+from _sides import Turns, one_thread, row, run_counted, write
 from _timm_script import Script, script_in
 
 GOALS = (("mobilenetv3_small_100", 96, 1.4), ("vit_tiny_patch16_224", 96, 1.1), ("resnet18", 64, 1.0))
@@ -61,13 +60,10 @@ def spend_on_study(folder: Path, name: str, side: int) -> float:
     for kept in ("out", "cache"):
         shutil.rmtree(folder / kept, ignore_errors=True)
     command = [sys.executable, "-m", "phoropter", "run", "study.yaml", "-o", "out", "-j", "1"]
-    began = os.times()
-    environment = os.environ | {"PHOROPTER_CACHE": str(folder / "cache")}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    ended = os.times()
+    done, seconds = run_counted(command, cwd=folder, env=os.environ | {"PHOROPTER_CACHE": str(folder / "cache")})
     if done.returncode or not (folder / "out" / "report" / "index.html").is_file():
         raise SystemExit(f"phoropter run ended with {done.returncode}: {done.stderr[-2000:]}")
-    return ended.children_user + ended.children_system - began.children_user - began.children_system
+    return seconds
 
 
 def measured(other: Other, count: int, only: str | None, against: str) -> Iterator[dict[str, Any]]:

@@ -169,6 +169,14 @@ def test_each_side_is_given_the_same_pictures_to_train_on_and_to_judge(tmp_path:
     assert len({name.partition("/")[0] for name in names("ours/test")}) == 10
 
 
+def test_a_counted_command_tells_its_own_processor_seconds(tmp_path: Path) -> None:
+    from _sides import run_counted
+
+    work = "import os, sys, time\nwhile time.process_time() < 0.5: pass\nprint(os.getcwd()); sys.exit(3)"
+    done, seconds = run_counted([sys.executable, "-c", work], cwd=tmp_path)
+    assert done.returncode == 3 and Path(done.stdout.strip()) == tmp_path.resolve() and seconds >= 0.5
+
+
 def test_one_thread_is_what_the_libraries_read(monkeypatch: pytest.MonkeyPatch) -> None:
     import _sides
 
